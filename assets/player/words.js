@@ -15,7 +15,7 @@ export class WordsView {
     this.sentence = element("span", { class: "sentence" });
     this.context = element("span", { class: "context" });
     this.longest = element("div", { class: "longest", "aria-hidden": "true" });
-    const said = element("div", { class: "said" }, this.chips, this.sentence, " ", this.context);
+    const said = element("div", { class: "said" }, this.chips, element("span", {}, this.sentence, " ", this.context));
     this.root = element("div", { class: "say", "aria-live": "polite" }, said, this.longest);
   }
 

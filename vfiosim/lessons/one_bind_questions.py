@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..lab import Distractor, ExperimentResult, Question, Session
 from . import misconceptions as M
 from .beginnings import DEVICE, IOMMUFD, NODES, bound, opened
-from .experiments import call, ended, found, held, last_change, ran
+from .experiments import call, ended, found, held, last_change, ran, told
 
 EMULATED = "/dev/vfio/devices/vfio4"
 FILES = frozenset({"thread *", "fds", "file vfio*", "file iommu*", "vfio_device_file", "iommufd_ctx"})
@@ -34,15 +34,12 @@ def _two_mistakes() -> ExperimentResult:
 
 
 def _the_same_number_again() -> ExperimentResult:
-    session = ran(bound, call("close", 4), call("open", IOMMUFD))
+    session = ran(bound, call("close", 4), call("dup", 3))
+    asked = ran(bound, call("close", 4), call("dup", 3), call("get_info", 3)).done[-1].outcome
     (path, *_) = session.machine.why("iommufd_ctx 1").paths
-    answers = {"": "none", "iommufd_ctx 1": "old", "iommufd_ctx 2": "new"}
-    answer = (
-        "busy"
-        if session.done[-2].outcome.refused
-        else answers[str(_cell(session, "vfio_device_file 1", "iommufd") or "")]
-    )
-    return found(session, answer, "Descriptor 4 now leads to", path.words, since=-2)
+    busy, here = session.done[-2].outcome.refused, _cell(session, "vfio_device_file 1", "iommufd")
+    answer = "busy" if busy else "none" if not here else "kind" if asked.refused else "stays"
+    return found(session, answer, "Descriptor 4 now leads to", path.words, *told(asked), since=-2)
 
 
 def _the_close_that_ends_it() -> ExperimentResult:
@@ -138,19 +135,19 @@ QUESTIONS: dict[str, Question] = {
         hints=("Which of the two can be seen without taking a reference?",),
     ),
     "close the iommufd first": Question(
-        "A device is bound. The program closes the descriptor of the <b>iommufd</b>, 4, and opens <code>/dev/iommu</code> once "
-        "more: the new descriptor is 4 again. To which iommufd is the device bound now?",
+        "A device is bound: BIND was given 4, the <b>iommufd</b>. The program closes the descriptor of the iommufd. Then "
+        "<code>dup(3)</code> gives 4: this number leads to the device's own file now. What has become of the binding?",
         _the_same_number_again,
         "BIND has looked the number up once, and holds the file that it found. What the number leads to later is no matter of the "
         "binding. There is no request to unbind: a binding ends with the device's file.",
         {
-            "new": "to the new one: BIND was told 4",
-            "none": "to none: the binding has ended with the first iommufd",
-            "busy": "to the first one: close fails with EBUSY while a device is bound",
-            "old": "to the first one, to which no descriptor leads any more",
+            "kind": "it has no iommufd: calls through 3 fail with EBADFD",
+            "none": "it has ended with the first close",
+            "busy": "close fails with EBUSY while a device is bound",
+            "stays": "it is as before, with the iommufd that no number leads to",
         },
         {
-            "new": "You expected the binding to keep the number 4. A number is only a way to a file. BIND looks it up once, and "
+            "kind": "You expected the binding to keep the number 4. A number is only a way to a file. BIND looks it up once, and "
             "keeps the file.",
             "none": Distractor(
                 "You expected close(4) to end the iommufd. It ends one descriptor. The binding holds the file of the "
@@ -161,7 +158,7 @@ QUESTIONS: dict[str, Question] = {
             "descriptor was one holder, and the other holders keep the file.",
         },
         view=BOUND,
-        hints=("What does BIND keep: a number, or a file?", "Each open makes a file of its own."),
+        hints=("What does BIND keep: a number, or a file?", "Who holds the iommufd, once no descriptor leads to it?"),
     ),
     "a copy": Question(
         "A device is bound: descriptor 3. Then <code>dup(3)</code> gives 5, and opening <code>/dev/vfio/devices/vfio0</code> once "
