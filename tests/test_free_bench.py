@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.sandboxes import call, choose
 from vfiosim import Machine, uapi
 from vfiosim.lab import Sandbox
-from vfiosim.lab.sandbox.ideas import IDEAS
+from vfiosim.lab.sandbox.ideas import DONE, IDEAS
 from vfiosim.lab.sandbox.presets import PRESETS
 from vfiosim.lab.style import words
 from vfiosim.views.atlas import titles
@@ -50,8 +50,47 @@ def test_one_idea_after_the_other_stands_in_the_bench_and_stays_while_a_machine_
         box.presets.buttons["A VM"].click()
         assert words(box.ideas.said.value) == seen[-1]
         box.ideas.next.click()
-    assert len({*seen}) == len(IDEAS) == 7
+    assert len({*seen}) == len(IDEAS) == len(DONE) == 7
     assert seen[0] == seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "machine", "calls"),
+    [
+        (0, "A card", ((3, BIND, {"iommufd": 4}), (4, "close", {}))),
+        (1, "Two functions", ((3, BIND, {"iommufd": 6}), (4, BIND, {"iommufd": 5}))),
+        (3, "An mdev", ((3, BIND, {"iommufd": 4}), (4, "IOMMU_GET_HW_INFO", {"dev_id": 1}))),
+    ],
+)
+def test_an_idea_says_that_it_was_tried_when_the_machine_has_shown_it_and_not_before(number, machine, calls):
+    box = begun(machine)
+    box.ideas.wanted.value = True
+    box.ideas.show(number)
+    *before, last = calls
+    for fd, name, fields in before:
+        call(box, fd, name, **fields)
+    assert words(box.ideas.said.value).startswith(f"Idea {number + 1} of 7. {machine}")
+    fd, name, fields = last
+    call(box, fd, name, **fields)
+    assert words(box.ideas.said.value).startswith(f"✓ Idea {number + 1} of 7. {words(DONE[number][1])[:20]}")
+    box.ideas.next.click()
+    assert words(box.ideas.said.value).startswith(f"Idea {number + 2} of 7.")
+
+
+def test_the_idea_about_the_vm_was_tried_when_both_ways_round_were_seen():
+    box = begun("A VM")
+    box.ideas.wanted.value = True
+    box.ideas.show(2)
+    for order in ("add bind", "bind add"):
+        assert words(box.ideas.said.value).startswith("Idea 3 of 7.")
+        for what in order.split():
+            if what == "bind":
+                call(box, 3, BIND, iommufd=4)
+            else:
+                call(box, 5, "KVM_SET_DEVICE_ATTR")
+        for _ in range(2 if order == "add bind" else 0):
+            box.undo.click()
+    assert words(box.ideas.said.value).startswith("✓ Idea 3 of 7.")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +211,8 @@ def test_a_card_without_iommu_has_no_node_to_bind():
 def test_whatever_fails_in_a_bind_leaves_nothing_behind():
     box = begun("A card")
     before = sorted(map(str, box.run.machine.trace.end.references("counted")))
-    box.fails.wanted.value = True
+    box.ideas.wanted.value = box.fails.wanted.value = True
+    box.ideas.show(5)
     choose(box, 3, BIND)
     buffer = box.form.buffer
     assert buffer is not None
@@ -182,6 +222,7 @@ def test_whatever_fails_in_a_bind_leaves_nothing_behind():
     box.fails.what.value = first
     box.call.click()
     assert first[1] in box.message
+    assert words(box.ideas.said.value).startswith("✓ Idea 6 of 7.")
     assert sorted(map(str, box.run.machine.trace.end.references("counted"))) == before
 
 

@@ -97,6 +97,7 @@ class Sandbox(RunView):
         self._quiet = False
         self.form = CallForm(lambda: self.run, self._who)
         self.ideas = Ideas()
+        self.listeners.append(lambda _: self.ideas.look(self.run))
         self.presets = Presets(self.clicks, self._begin_with)
         self.when = widgets.ToggleButtons(options=[AT_ONCE, BY_HAND], tooltips=["to its end", "you are the scheduler"])
         self.thread = widgets.Text(
