@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -47,7 +48,12 @@ def _line(line: CodeLine, near: bool) -> str:
     current = ' aria-current="true"' if line.here else ""
     code = _narrow(line.text)
     deep = f' style="--deep: {len(code) - len(code.lstrip())}"'  # for what comes after a break of the line
-    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span{deep}>{escape(code) or " "}</span></span>'
+    return f'<span class="{kind}"{told}{current}><i>{sign}</i><span{deep}>{_called(code) or " "}</span></span>'
+
+
+def _called(code: str) -> str:
+    """The line, in which the kernel's name of what is done stands out, and not our `await` before it."""
+    return re.sub(r"\bawait (\w+)", r"await <b>\1</b>", escape(code))
 
 
 def _narrow(line: str) -> str:
