@@ -280,8 +280,8 @@ def test_the_cursor_stands_on_the_line_that_runs_next_and_the_kernel_function_is
     go(sandbox, "A to shared", "B to shared")
     first, second = rows(sandbox)
     for row, line, function in (
-        (first, "bound = await load(group.cdev_device_open_cnt)", "vfio_group_fops_open"),
-        (second, "opened = await load(group.opened_file)", "vfio_device_block_group"),
+        (first, "bound = await <b>load</b>(group.cdev_device_open_cnt)", "vfio_group_fops_open"),
+        (second, "opened = await <b>load</b>(group.opened_file)", "vfio_device_block_group"),
     ):
         here = re.search(r'aria-current="true"><i>▶</i><span[^>]*>(.*?)</span>', row.code.value)
         assert here is not None
