@@ -201,7 +201,7 @@ def test_a_wrong_answer_stays_beside_the_truth_with_the_belief_and_the_steps_tha
     assert re.search(rf"✕ You predicted {re.escape(said)}", message)
     assert question.choices.get(truth, truth) in message
     assert "What misled you?" in message
-    stage = prediction.children[-1]
+    stage = prediction.stage
     assert isinstance(stage, TracePane)
     assert 0 < len(stage.trace) <= 20
 

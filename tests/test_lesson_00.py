@@ -54,14 +54,14 @@ def test_one_press_answers_and_shows_the_steps_to_who_was_wrong(name):
     prediction.commit.click()
     assert "✕ You predicted" in prediction.message
     assert words(as_distractor(told).text) in prediction.message
-    assert 0 < len(prediction.children[-1].trace) <= 20
+    assert 0 < len(prediction.stage.trace) <= 20
 
 
 def test_who_is_right_about_the_end_of_the_program_sees_it_too():
     prediction = start.predict("the program ends")
     prediction.choice.value = "free"
     prediction.commit.click()
-    assert "Nobody holds file vfio0#1" in " ".join(step.sentence for step in prediction.children[-1].trace)
+    assert "Nobody holds file vfio0#1" in " ".join(step.sentence for step in prediction.stage.trace)
 
 
 def test_who_is_right_is_promised_no_steps_that_do_not_come():

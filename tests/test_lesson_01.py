@@ -33,7 +33,7 @@ def test_a_typical_wrong_answer_is_told_what_misled_and_shown_a_run(name):
     prediction = answered(ALL[name], TYPICAL[name])
     assert prediction.right is False
     assert "What misled you?" in prediction.message
-    assert 0 < len(prediction.children[-1].trace) <= 20
+    assert 0 < len(prediction.stage.trace) <= 20
 
 
 @EACH

@@ -44,7 +44,7 @@ def test_what_is_told_about_the_orders_is_of_the_run_that_is_shown():
     said.commit.click()
     shown = ORDERS["bind, group"].run().done[-1].outcome
     assert f"What this run shows: {shown.call} → EBUSY" in said.message
-    assert said.children[-1].trace[-1].sentence == ORDERS["bind, group"].run().steps[-1].sentence
+    assert said.stage.trace[-1].sentence == ORDERS["bind, group"].run().steps[-1].sentence
 
 
 def test_each_of_several_wrong_ticks_is_told_what_is_wrong_about_it_the_shortest_first():
@@ -228,7 +228,7 @@ def test_after_a_bind_the_picture_shows_the_owner():
     bench.buttons["bind"].click()
     stage = bench.trace_pane
     assert after(stage.trace, stage.step).objects["iommu_group 2"].fields["owner"] == "iommufd_ctx 2"
-    assert f"The picture stands at step {stage.step}, which changes owner_cnt" in bench.message
+    assert f"The picture stands at step {stage.step} of {len(stage.trace)}, which changes owner_cnt" in bench.message
 
 
 def test_a_hint_looks_at_what_was_already_done():

@@ -78,7 +78,7 @@ def test_a_call_of_the_desk_without_its_number_says_beside_the_field_what_is_mis
 
 
 def test_the_picture_of_the_emulated_device_is_about_that_device():
-    stage = answered(lesson.LESSON.questions["emulated"], "2 0").children[-1]
+    stage = answered(lesson.LESSON.questions["emulated"], "2 0").stage
     assert isinstance(stage, TracePane)
     drawn = {part for node in stage.player.player.graph.nodes for part in node.parts}
     assert {"file vfio4#1", "vfio_device vfio4", "iommufd_access 1"} <= drawn

@@ -22,7 +22,7 @@ from vfiosim.lessons.races_questions import QUESTIONS, moved, where_a_may_be_sto
 
 
 def test_who_believes_that_the_first_caller_wins_is_shown_a_run_in_which_he_is_overtaken():
-    trace = answered(QUESTIONS["who wins?"], "first").children[-1].trace
+    trace = answered(QUESTIONS["who wins?"], "first").stage.trace
     assert trace[0].sentence == "opener calls open(/dev/vfio/1)."
     assert next(step.sentence for step in trace if step.refused).startswith("Refused with EBUSY")
     assert "The call returns 0." in [step.sentence for step in trace]

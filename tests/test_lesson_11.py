@@ -52,7 +52,7 @@ def test_the_answers_are_those_that_the_explanations_give(name):
 def test_who_believes_that_the_end_of_a_program_frees_the_card_is_shown_the_map_that_holds_it():
     prediction = answered(QUESTIONS["itself"], "free")
     assert M.BOUND_BY_A_PROGRAM.name in prediction.message
-    assert "MAP_FILE" in prediction.children[-1].trace[0].sentence
+    assert "MAP_FILE" in prediction.stage.trace[0].sentence
 
 
 def test_all_that_can_be_ticked_for_the_ring_is_drawn_and_the_ring_is_brought_out_afterwards(tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_all_that_can_be_ticked_for_the_ring_is_drawn_and_the_ring_is_brought_ou
     assert {*asked.question.choices} <= drawn
     asked.choice.value = ("iommufd_group 1",)
     asked.commit.click()
-    assert asked.children[-1].player.highlight == [*RIGHT["the ring"]]
+    assert asked.stage.player.highlight == [*RIGHT["the ring"]]
 
 
 def test_the_ring_is_told_once_its_question_is_answered():

@@ -296,7 +296,7 @@ def test_a_misconception_is_named_once_and_its_discussions_are_linked():
     question = Question(
         "?", lambda: ExperimentResult("yes", opening().trace), "so.", {"yes": "y", "no": "n"}, {"no": distractor}
     )
-    html = answered(question, "no").verdict.value
+    html = answered(question, "no").static_html()
     assert f'href="{M.CLOSING_IS_RELEASING.links[0]}"' in html
     assert html.count(M.CLOSING_IS_RELEASING.name) == 1
 

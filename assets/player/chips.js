@@ -13,9 +13,6 @@ function renderChips({ model, el }) {
     const shown = [element("b", {}, String(fd)), ` ${label}`];
     return element("li", {}, control("button", { class: "vfiosim-chip", onclick: press }, ...shown));
   };
-  const fade = () => root.classList.toggle("vfiosim-more", root.scrollLeft + root.clientWidth + 1 < root.scrollWidth);
-  root.addEventListener("scroll", fade, { passive: true });
-  new ResizeObserver(fade).observe(root);
   const show = () => {
     const [focused, before] = [document.activeElement, made];
     made = new Map();
@@ -32,10 +29,7 @@ function renderChips({ model, el }) {
     };
     const lines = model.get("rows").map(line);
     root.replaceChildren(...lines);
-    const last = [...made].filter(([key]) => before.size && !before.has(key)).pop()?.[1]; // what has just come is seen
-    if (last) root.scrollLeft = Math.max(root.scrollLeft, last.offsetLeft + last.offsetWidth - root.clientWidth);
     if (focused instanceof HTMLElement && root.contains(focused)) focused.focus();
-    fade();
   };
   for (const name of ["rows", "pressed"]) model.on(`change:${name}`, show);
   show();

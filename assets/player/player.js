@@ -23,7 +23,18 @@ import { Tips } from "./tips.js";
 import { TextView } from "./text.js";
 import { WordsView } from "./words.js";
 
+const SLIT = 220; // pixels: of a lower one the controls that are always seen would leave too little
+const SLICES = [...Array(21).keys()].map((part) => part / 20);
 const PRESENTED = ".vfiosim-presented"; // a notebook that is shown to a room
+
+// Is it the beginning of a picture that is on the screen, and not enough of it? The controls stay below it then.
+function beginning(root, stage) {
+  const looked = (entries) => {
+    const { intersectionRect: seen, boundingClientRect: whole } = entries.at(-1);
+    root.classList.toggle("begins", seen.bottom < whole.bottom - 1 && seen.height < Math.min(SLIT, whole.height));
+  };
+  new IntersectionObserver(looked, { threshold: SLICES }).observe(stage);
+}
 
 export class Player extends Moving {
   /**
@@ -252,6 +263,7 @@ export class Player extends Moving {
   placed() {
     this.presenter ||= Boolean(this.root.closest(PRESENTED));
     this.setViews(this.open);
+    beginning(this.root, this.graph.root);
     const controls = this.root.closest(".vfiosim-above")?.firstElementChild;
     if (!controls) return;
     const first = this.root.closest(".vfiosim-task")?.parentElement ?? controls; // what is asked stands above them

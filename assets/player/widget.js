@@ -72,8 +72,9 @@ function render({ model, el }) {
   for (const name of ["lasting", "recent", "reasons"]) model.on(`change:${name}`, () => player.know(known()));
   // A new trace and its step come together, in no fixed order: the step is for the trace that is still to be loaded.
   const stale = () => loaded.edition !== data().edition;
-  model.on("msg:custom", ({ share, edition }) => {
-    if (edition === loaded.edition) player.shareAs(share);
+  model.on("msg:custom", ({ share, edition, reveal: wanted }) => {
+    if (wanted) seen();
+    else if (edition === loaded.edition) player.shareAs(share);
   });
   model.on("change:step", () => {
     if (!stale() && player.step !== model.get("step")) player.goTo(model.get("step"));

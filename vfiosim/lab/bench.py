@@ -81,12 +81,19 @@ class Bench(RunView):
             self.add_class("vfiosim-many")
             beside, below = [], [*why, told]
         controls = [row("", self.table, *back), *rows, *beside, self.result, self.code]
-        self.children = [style(), above(controls, [*self._shown(), *below])]
+        self._above = above(controls, [*self._shown(), *below])
+        self.children = [style(), self._above]
         self._ready()
 
     def _shown(self) -> list[widgets.Widget]:
         """What stands below the controls."""
         return [self.trace_pane]
+
+    def tell_at_picture(self, above: widgets.Widget, below: widgets.Widget) -> None:
+        """Let these stand right above and below the picture."""
+        shown = self._above.children[-1]
+        at = shown.children.index(self.trace_pane)
+        shown.children = [*shown.children[:at], above, self.trace_pane, below, *shown.children[at + 1 :]]
 
     # ---- the controls
 

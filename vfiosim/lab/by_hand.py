@@ -24,7 +24,7 @@ from .sandbox import Sandbox
 from .sandbox.board import points_html
 from .sandbox.schedule import done_by_hand, thread_of
 from .style import button, row, style, text
-from .verdict import Misled, misled_by
+from .verdict import Misled, misled, misled_by
 
 MORE = "<p>After a <b>Hint</b>, Check also tells what is still missing on one way there.</p>"
 
@@ -180,7 +180,7 @@ class ByHand(Asking):
         ended = [call for call in machine.calls if call.thread.manual and call.thread.ended]
         lines = [*self.task.stands(machine), *(f"{thread_of(call)} {_ended(call)}." for call in ended)]
         items = "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines)
-        why = misled_by(self.task.distractors, machine)
+        why = misled(misled_by(self.task.distractors, machine))
         missing = missing_html(self._way, self.sandbox) if self.help.asked else MORE
         return f'<div role="status">{head}<ul>{items}</ul>{why}{missing}</div>'
 

@@ -11,10 +11,18 @@ from .run import Run
 from .table import ProgramLine
 
 
-def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 1, watch: Collection[str] = ()) -> str:
+def outcome_html(
+    outcome: Outcome,
+    steps: Trace,
+    brief: bool = False,
+    at: int = 1,
+    watch: Collection[str] = (),
+    begins: bool = False,
+) -> str:
     """The line about the last press; unless `brief` also what the kernel wrote, and what a refused call had acquired.
 
-    `at`: the step, counted from 1, at which the picture of a `brief` one stands; `watch`: names of cells that are asked about.
+    `at`: the step, counted from 1, at which the picture of a `brief` one stands; `watch`: names of cells that are asked about;
+    `begins` as in `RunView`.
     """
     call = f"<code>{_text(outcome.call)}</code>"
     if outcome.unknown:
@@ -24,24 +32,25 @@ def outcome_html(outcome: Outcome, steps: Trace, brief: bool = False, at: int = 
     line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
         line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    line += _walk(steps, at or 1, watch) if brief else _in_full(outcome)
+    line += _walk(steps, at or 1, watch, begins) if brief else _in_full(outcome)
     going = outcome.waits or outcome.result == UNDER_WAY
     return _status("refused" if outcome.refused else "going" if going else "good", line)
 
 
-def _walk(steps: Trace, at: int, watch: Collection[str]) -> str:
-    """Where the picture stands; where it does not show the result, that stands out."""
+def _walk(steps: Trace, at: int, watch: Collection[str], begins: bool) -> str:
+    """Where the picture stands, and why there."""
     if len(steps) < 2:
         return ""
-    changed = (change.what.rpartition(".")[2] for change in steps[at - 1].changes)
-    seen = next((f"which changes <code>{cell}</code>" for cell in changed if cell in watch), "")
-    if at == 1 and not seen:
+    last, step = len(steps), steps[at - 1]
+    changed = (change.what.rpartition(".")[2] for change in step.changes)
+    why = "which refuses the call" if step.refused else ""
+    why = why or next((f"which changes <code>{cell}</code>" for cell in changed if cell in watch), "")
+    if begins and at == 1 and not why:
         where = "<b>begins at step 1;</b> <b>End</b> shows the result"
-    elif at < len(steps):
-        why = "which refuses the call" if steps[at - 1].refused else seen or "the last change that stays"
-        where = f"<b>stands at step {at}, {why};</b> <b>Home</b> shows the beginning, <b>End</b> the result"
     else:
-        where = "shows the result; <b>Home</b> leads to the beginning"
+        why = why or ("the result" if at == last else "the last change that stays")
+        end = "" if at == last else ", <b>End</b> the result"
+        where = f"<b>stands at step {at} of {last}, {why};</b> <b>Home</b> shows the beginning{end}"
     return f'. <span class="vfiosim-walk">The picture {where}.</span>'
 
 

@@ -20,7 +20,7 @@ from .session import LessonCall, Session
 from .standing import Standing
 from .static_fallback import note
 from .style import button, row, style, text, words
-from .verdict import Misled, misled_by, status
+from .verdict import Misled, called, misled, misled_by, status
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class Exercise(Asking):
         self.bench.listeners.append(lambda _: self._moved_on())
         buttons = row("", self.check, *self.help.buttons, self.moves)
         beside = widgets.Box([self.bench, *([self.goal] if self.goal else [])], kind="task")
-        self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, beside]
+        self.because = text("because")
+        self.bench.tell_at_picture(self.verdict, self.because)
+        self.children = [style(), self.asked, buttons, self.help.slot, beside]
         self._moved_on()
 
     def _goal(self) -> widgets.VBox | None:
@@ -107,10 +109,15 @@ class Exercise(Asking):
         """Does the machine stand where the task wants it?"""
         return not self.task.missing(self.bench.session)
 
+    @property
+    def message(self) -> str:
+        """The verdict, why it is so, and the help, in words."""
+        return words(self.verdict.value + self.because.value + self.help.slot.value)
+
     def _below(self) -> str:
         drawn = self._picture().replace('style="', 'style="width: 100%; height: auto; ', 1) if self.goal else ""
         goal = note(f"<b>The goal.</b> {drawn}") if self.goal else ""
-        return f"{goal}{self.bench.static_html()}"
+        return f"{goal}{self.bench.static_html()}{self.because.value}"
 
     def in_words(self) -> str:
         """The task, and how things stand."""
@@ -120,6 +127,8 @@ class Exercise(Asking):
 
     def _check(self) -> None:
         missing = self.task.missing(self.bench.session)
+        self.bench.trace_pane.reveal()
+        self.because.value = ""
         if not self.bench.session.calls_made:
             # nothing of what is missing: beside the picture that can be the answer
             self.verdict.value = status(["<p><b>Make a call first: press a button below.</b></p>"])
@@ -128,12 +137,13 @@ class Exercise(Asking):
         progress.record(self.task.name, not missing)
         if missing:
             why = misled_by(self.task.distractors, self.bench.session)
-            head = '<p class="refused"><b>✕ Not yet.</b></p>'
-            self.verdict.value = _to_do(head, missing, self._met(), why)
+            self.verdict.value = _to_do(missing, self._met(), misled(why, False))
+            self.because.value = f"<p>{called(why.misconception)}</p>" if why.misconception else ""
             return
+        self.bench.show_result()
         golf = self._golf(self.bench.session.calls_made)
-        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"
-        self.verdict.value = f'<div role="status"><p class="good"><b>✓ Solved.</b> {golf}</p>{why}</div>'
+        self.because.value = status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
+        self.verdict.value = status([f'<p class="good"><b>✓ Solved.</b> {golf}</p>{self.help.solved()}'])
 
     def _met(self) -> list[str]:
         """The facts of the goal that are true: what is done next must leave them so."""
@@ -154,7 +164,7 @@ class Exercise(Asking):
         return f"{needed}. Who lets every errno tell needs {self.asking}, who knows it all beforehand needs {few}."
 
     def _moved_on(self) -> None:
-        self.verdict.value = ""
+        self.verdict.value = self.because.value = ""
         self.help.moved_on()
         done = self.bench.session.calls_made
         made = "No call yet" if not done else _calls(done)
@@ -191,12 +201,13 @@ def _with_fields(done: Done) -> str:
     return f"{call[:-1]}{given})"
 
 
-def _to_do(head: str, missing: Sequence[str], met: Sequence[str], why: str = "") -> str:
+def _to_do(missing: Sequence[str], met: Sequence[str], why: str) -> str:
     """What is missing, as a list of which the first line stands out, and what is as it is wanted."""
     first, *rest = [escape(line, quote=False) for line in missing]
     so = f'<span class="good">✓ This is so, and has to stay so: {escape("; ".join(met), quote=False)}.</span>'
-    items = "".join(f"<li>{line}</li>" for line in [f"<b>{first}</b>", *rest, *([so] if met else [])])
-    return f'<div role="status">{head}<ul>{items}</ul>{why}</div>'
+    items = "".join(f"<li>{line}</li>" for line in [*rest, *([so] if met else [])])
+    head = f'<p><span class="refused"><b>✕ Not yet.</b></span> <b>{first}</b></p>'
+    return f'<div role="status">{head}{f"<ul>{items}</ul>" if items else ""}{why}</div>'
 
 
 def _calls(number: int) -> str:

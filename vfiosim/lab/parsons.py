@@ -17,7 +17,7 @@ from .outcome import Outcome
 from .question import Distractor, ExperimentResult, as_distractor, shuffled, step_saying
 from .record import progress
 from .session import Session
-from .style import button, row, style
+from .style import alert, button, row, style, text, words
 from .trace_pane import TracePane, refused_at
 from .verdict import misled
 
@@ -166,8 +166,10 @@ class Ordering(Asking):
         self.again.on_click(lambda _: self._reset())
         self.order.observe(lambda _: self._moved(), "value")
         buttons = row("", self.check, *self.help.buttons, self.again)
-        # Beside the lines: a verdict is seen where it was asked for.
-        told = widgets.VBox([buttons, self.verdict, self.help.slot])
+        self.problem = text("problem")
+        # Beside the lines: there it was asked for. The verdict stands at the steps that show it, and why all is so below them.
+        self.because = text("because")
+        told = widgets.VBox([buttons, self.problem, self.help.slot])
         self._frame: list[Any] = [style(), self.asked, widgets.Box([self.order, told], kind="ordered")]
         self.children = self._frame
 
@@ -177,6 +179,14 @@ class Ordering(Asking):
         value = tuple(self.order.value)
         return value[: value.index(BORDER)] if BORDER in value else value
 
+    @property
+    def message(self) -> str:
+        """The verdict and the help, or what is wrong with the lines, in words."""
+        return words(self.problem.value or self.verdict.value + self.because.value + self.help.slot.value)
+
+    def _below(self) -> str:
+        return f"{super()._below()}{self.because.value}"
+
     def _choices(self) -> list[str]:
         lines = {**self.puzzle.lines, **self.puzzle.extra}
         return [lines[key] for key in shuffled(lines, self.puzzle.seed)]
@@ -185,7 +195,7 @@ class Ordering(Asking):
         chosen = self.chosen
         if self.order.untouched or not chosen:
             problem = MOVE_FIRST if chosen else "There is no line to run: move some above the border."
-            self.verdict.value = f'<p role="alert"><b>{problem}</b></p>'
+            self.problem.value = alert(problem)
             return
         self.help.tried()
         judged = self.puzzle.judge(chosen)
@@ -193,12 +203,12 @@ class Ordering(Asking):
         view: dict[str, Any] = {"only": self.puzzle.view} if self.puzzle.view else {}
         why = escape(judged.why, quote=False)
         if judged.place is None:
-            good = f'<p class="good"><b>✓ Right.</b> {why}</p><p><b>Because</b> {self.puzzle.because}</p>'
-            good += self.help.solved()
-            self.verdict.value = f'<div role="status">{good}</div>'
+            above = f'<p class="good"><b>✓ Right.</b> {why}</p>{self.help.solved()}'
+            self.because.value = f"<p><b>Because</b> {self.puzzle.because}</p>"
         else:
-            self.verdict.value = f'<div role="status">{self._wrong(chosen, judged, why)}</div>'
-        self.children = [*self._frame, TracePane(judged.trace, step=judged.step, **view)]
+            above, self.because.value = self._wrong(chosen, judged, why), ""
+        self.verdict.value = f'<div role="status">{above}</div>'
+        self.children = [*self._frame, self.verdict, TracePane(judged.trace, step=judged.step, **view), self.because]
 
     def _wrong(self, chosen: Sequence[str], judged: Judged, why: str) -> str:
         lines, needless = {**self.puzzle.lines, **self.puzzle.extra}, judged.reason == NEEDLESS
@@ -210,7 +220,7 @@ class Ordering(Asking):
         return f'<p class="refused"><b>{head}</b> {why}</p>{misled(distractor) if distractor else ""}'
 
     def _moved(self) -> None:
-        self.verdict.value = ""
+        self.problem.value = self.verdict.value = self.because.value = ""
         self.children = self._frame
 
     def _reset(self) -> None:

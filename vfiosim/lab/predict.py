@@ -33,10 +33,12 @@ class Prediction(Asking):
         self.mark = {ORDER: "-", SET: "[ ]"}.get(question.kind, "( )")
         self.predicted: Answer | None = None
         self.right: bool | None = None  # was the last answer right; None while nothing is revealed
+        self.stage: Any = None  # the pane with the steps that decide it, where they are shown
         self._quick = quick
         self._revealed = False
         self.choice: Any = control_for(question)
         self.problem = text("problem")
+        self.because = text("because")  # below the steps: the verdict and the picture are on one screen
         self.commit = button("Answer", "this is my answer; the simulator answers, too", primary=True)
         self.reveal = button("Reveal", "let the simulator answer", reveals=True)
         self.again = button("Reset", "forget my answer")
@@ -65,7 +67,14 @@ class Prediction(Asking):
     @property
     def message(self) -> str:
         """The verdict, or what is wrong with the input, in words."""
-        return words(self.verdict.value or self.problem.value)
+        return words(self.verdict.value + self.because.value or self.problem.value)
+
+    def _below(self) -> str:
+        return f"{super()._below()}{self.because.value}"
+
+    def in_words(self) -> str:
+        """What is asked, and what has been found out, as text."""
+        return "\n".join([super().in_words(), words(self.because.value)]).rstrip()
 
     def _choices(self) -> list[str]:
         return [self.question.choices[key] for key in self.question.given()]
@@ -122,16 +131,17 @@ class Prediction(Asking):
         finding = self.question.experiment()
         self._revealed = self.reveal.disabled = True
         shown = self._shown(finding)
-        panes = [self._pane(shown)] if shown else []
+        self.stage = self._pane(shown) if shown else None
         if presenter.on:
             self.verdict.value = revealed(self.question, finding, self.votes.describe(finding.answer))
         else:
             assert self.predicted is not None
-            self.verdict.value = judged(self.question, self.predicted, finding, shown, steps=bool(panes))
-            if self.question.withheld and not panes:
-                self.verdict.value += "<p>The way into it is yours to find, in a task below.</p>"
+            said, after = judged(self.question, self.predicted, finding, shown, steps=self.stage is not None)
+            if self.question.withheld and not self.stage:
+                after += "<p>The way into it is yours to find, in a task below.</p>"
+            self.because.value, self.verdict.value = after, said
             progress.record(self.question.name, bool(self.right))
-        self.children = [*self._frame(), *panes]
+        self.children = [*self._frame(), *([self.stage] if self.stage else []), self.because]
 
     def _shown(self, finding: ExperimentResult) -> ExperimentResult | None:
         """The steps that decide; in a quiz only where the answer was wrong, and another run where that refutes it better."""
@@ -156,11 +166,11 @@ class Prediction(Asking):
 
     def _reset(self) -> None:
         self.predicted = self.right = None
-        self._revealed = False
+        self._revealed, self.stage = False, None
         clear(self.choice)
         self.choice.disabled = self.commit.disabled = presenter.on
         self.reveal.disabled = not presenter.on
-        self.verdict.value = ""
+        self.verdict.value = self.because.value = ""
         self.help.clear()
         self.votes.clear()
         self._complain("")

@@ -32,6 +32,7 @@ class RunView(StaticFallback):
     """
 
     brief = False  # is little to be said about a call?
+    begins = False  # does the picture of a call begin at its first step, for the reader to walk on from there?
     _watch: Collection[str] = ()  # names of cells that the reader is told to look at
 
     def __init__(self, run: Run, options: dict[str, Any]) -> None:
@@ -42,9 +43,11 @@ class RunView(StaticFallback):
         self.table = DescriptorTable(self._choose, lambda: self.trace_pane.bring_out(()))
         self.result = text("result")
         self._wrong_field: LabelledField | None = None  # for which the last press had to be refused
-        self._always_shown, self._walks = "keep" not in options, bool(options.get("walk"))
+        self._always_shown = "keep" not in options
         seen = {"keep": always_shown(run.machine)}
         self.trace_pane = TracePane(run.steps, **{**seen, **options})
+        self.opened_at = 0  # the step at which the picture stood after the last press
+        self._told: Outcome | None = None  # what the line about the last press tells, if it was a call
         self._broken = run.machine.check()
         super().__init__([])
 
@@ -110,6 +113,7 @@ class RunView(StaticFallback):
         step = -1 if not self.run.calls_made or self.run.moved else self._where_it_matters(trace)
         self.trace_pane.bring_out(())
         self.trace_pane.show(trace, step, self.run.reserve())  # first of all: it is what the reader waits for
+        self.opened_at = self.trace_pane.step
         self._refresh(before)
         for listener in self.listeners:
             listener(self)
@@ -125,12 +129,8 @@ class RunView(StaticFallback):
             self._say(f"Taken back: {last.call}{', which had been refused' if last.refused else ''}")
 
     def _where_it_matters(self, trace: Trace) -> int | None:
-        """A refused call is shown where it was refused, any other where it changes something last.
-
-        A guided walk is shown from its start, and so is the end of a program: all that goes then goes for that one reason.
-        """
-        ends = bool(trace.calls) and trace.calls[0].ended == "returns"
-        return refused_at(trace) or (min(1, len(trace)) if self._walks or ends else None)
+        """A refused call is shown where it was refused, any other where it changes something last, if not where it `begins`."""
+        return refused_at(trace) or (min(1, len(trace)) if self.begins else None)
 
     def _with_harm(self, trace: Trace, known: Collection[str]) -> Trace:
         """These steps, and at their end one for each thing that is broken now and was not `known` before them: it is drawn."""
@@ -142,10 +142,21 @@ class RunView(StaticFallback):
         """Bring everything in line with the machine."""
         raise NotImplementedError
 
+    def show_result(self) -> None:
+        """Show how things stand now, if the reader has not gone elsewhere since the last press, and it was not refused."""
+        pane = self.trace_pane
+        if pane.step == self.opened_at and not refused_at(pane.trace):
+            pane.to_end()
+            self.opened_at = pane.step
+            if self._told is not None:
+                self._tell(self._told)
+
     def _tell(self, outcome: Outcome) -> None:
-        self.result.value = outcome_html(outcome, self.trace_pane.trace, self.brief, self.trace_pane.step, self._watch)
+        pane, self._told = self.trace_pane, outcome
+        self.result.value = outcome_html(outcome, pane.trace, self.brief, pane.step, self._watch, self.begins)
 
     def _say(self, sentence: str, sort: str = "") -> None:
+        self._told = None
         self.result.value = say(sentence, sort)
 
     @property

@@ -61,6 +61,11 @@ class TracePane(StaticFallback):
         """Go to the last step: what is said next is about how things stand."""
         self.go_to(len(self.trace))
 
+    def reveal(self) -> None:
+        """What is said above it has changed: both are brought on the screen together."""
+        if self.player is not None:
+            self.player.send({"reveal": True})
+
     def go_to(self, step: int) -> None:
         """Go to a step, counted from 1; 0 is before the first."""
         if self.player is not None:

@@ -15,7 +15,7 @@ Misled: TypeAlias = Mapping[Callable[[T], bool], str | Distractor]  # is a thing
 MISLED = "<b>What misled you?</b> "
 YOURS, TRUTH = "You predicted", "The simulator says"
 EVIDENCE, OTHER_RUN = "What this run shows:", "What the run that answers shows:"
-STEPS = "<p>The steps that decide it:</p>"
+STEPS = "The steps that decide it:"
 BELIEF = re.compile(r"You (counted|expected|looked|thought|took)\b")  # so begins what tells a belief that has no name
 
 
@@ -35,19 +35,29 @@ def judged(
     finding: ExperimentResult,
     shown: ExperimentResult | None = None,
     steps: bool = True,
-) -> str:
-    """The verdict about a prediction, as HTML; do `steps` follow it? `shown` is the run that they are of, if it is another one."""
+) -> tuple[str, str]:
+    """The verdict about a prediction, as HTML: what stands above the `steps`, if any follow, and what is read after them.
+
+    `shown` is the run that they are of, if it is another one.
+    """
     right = question.tidy(finding.answer)
     good = predicted == right
-    if isinstance(predicted, str) or isinstance(right, str):
-        lines = [_in_a_line(question, predicted, right, good)]
-    else:
-        lines = [_beside(question, predicted, right, good)]
     mistakes = [] if good else question.mistakes(predicted, right)
-    lines.append(misled(mistakes[0][1]) if len(mistakes) == 1 else _each(question, mistakes))
-    where = STEPS if len(mistakes) < 2 else f"<p>The steps of “{_choices(question, mistakes[0][0])}”:</p>"
-    seen = (shown or finding) if steps else None
-    return status([*lines, *_why(question, finding, shown, seen), where if steps else ""])
+    seen, others = mistakes[:1], mistakes[1:]
+    if isinstance(predicted, str) or isinstance(right, str):
+        head, table = _in_a_line(question, predicted, right, good), ""
+    else:
+        head, table = _beside(question, predicted, right, good)
+    lines = [head, *(misled(one, False, _choices(question, keys) if others else "") for keys, one in seen)]
+    above = "".join(lines)
+    if steps:  # in the last line, which is one of letters
+        where = f"The steps of “{_choices(question, seen[0][0])}”:" if others else STEPS
+        above = f"{above.removesuffix('</p>')} {where}</p>"
+    beliefs = dict.fromkeys(one.misconception for _, one in mistakes if one.misconception is not None)
+    why = _why(question, finding, shown, (shown or finding) if steps else None)
+    return status([above]), status(
+        [table, _each(question, others), *(f"<p>{called(one)}</p>" for one in beliefs), *why]
+    )
 
 
 def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> str:
@@ -63,14 +73,18 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
         elif made.misconception is not None:
             told.add(made.misconception)
         lines.append(f'<p><span class="refused"><b>✕ {said}</b></span>. {_belief(made)}</p>')
-    return status([*lines, *_why(question, finding), STEPS])
+    return status([*lines, *_why(question, finding), f"<p>{STEPS}</p>"])
 
 
-def misled(distractor: str | Distractor) -> str:
-    """The paragraph about a wrong answer; "" if there is nothing to say. Where it tells a belief, it asks whether that misled."""
+def misled(distractor: str | Distractor, named: bool = True, about: str = "") -> str:
+    """The paragraph about a wrong answer; "" if there is nothing to say. Where it tells a belief, it asks whether that misled.
+
+    Is a misconception `named` in it? `about`: the choices that it is about, where others were wrong, too.
+    """
     made = as_distractor(distractor)
-    said = _belief(made)
-    return f"<p>{MISLED if _tells_a_belief(made) else ''}{said}</p>" if said else ""
+    said = _belief(made) if named else made.text
+    which = f"<b>{about}</b>: " if about else ""
+    return f"<p>{MISLED if _tells_a_belief(made) else ''}{which}{said}</p>" if said else ""
 
 
 def _tells_a_belief(distractor: Distractor) -> bool:
@@ -78,23 +92,18 @@ def _tells_a_belief(distractor: Distractor) -> bool:
 
 
 def _each(question: Question, mistakes: Sequence[tuple[Sequence[str], Distractor]]) -> str:
-    """The same for several mistakes, each beside the choices that it is about; a misconception is named once."""
-    lines, told = "", set()
-    for keys, one in mistakes:
-        said = _belief(Distractor(one.text, None if one.misconception in told else one.misconception))
-        lines += f"<li><b>{_choices(question, keys)}</b>: {said}</li>" if said else ""
-        told.add(one.misconception)
-    asked = f"<p>{MISLED}</p>" if any(_tells_a_belief(one) for _, one in mistakes) else ""
-    return f"{asked}<ul>{lines}</ul>" if lines else ""
+    """What is to be said about further mistakes, each beside the choices that it is about."""
+    lines = "".join(f"<li><b>{_choices(question, keys)}</b>: {one.text}</li>" for keys, one in mistakes if one.text)
+    return f"<ul>{lines}</ul>" if lines else ""
 
 
 def _choices(question: Question, keys: Sequence[str]) -> str:
     return escape(", ".join(question.choices.get(key, key).rstrip(".") for key in keys), quote=False)
 
 
-def misled_by(distractors: Misled[T], thing: T) -> str:
-    """The same for what has gone wrong with a thing: of the first distractor whose question it answers with yes."""
-    return next((misled(distractor) for fits, distractor in distractors.items() if fits(thing)), "")
+def misled_by(distractors: Misled[T], thing: T) -> Distractor:
+    """The first distractor whose question a thing that has gone wrong answers with yes; one that says nothing if there is none."""
+    return as_distractor(next((distractor for fits, distractor in distractors.items() if fits(thing)), ""))
 
 
 def _belief(distractor: Distractor) -> str:
@@ -155,8 +164,8 @@ def _in_a_line(question: Question, predicted: Answer, right: Answer, good: bool)
     )
 
 
-def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], good: bool) -> str:
-    """Two columns: what was predicted, and what is the case."""
+def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], good: bool) -> tuple[str, str]:
+    """In a line how good it is; in two columns what was predicted, and what is the case."""
     head = '<p class="good"><b>✓ All of it is right.</b></p>' if good else _how_many(question, predicted, right)
     if question.kind == ORDER:
         pairs = [
@@ -178,13 +187,15 @@ def _beside(question: Question, predicted: Sequence[str], right: Sequence[str], 
         f"<td>{escape(true, quote=False)}</td></tr>"
         for mine, true, same in pairs
     )
-    return f"{head}<table><thead><tr><th>{YOURS}</th><th>{TRUTH}</th></tr></thead><tbody>{rows}</tbody></table>"
+    return head, f"<table><thead><tr><th>{YOURS}</th><th>{TRUTH}</th></tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _how_many(question: Question, predicted: Sequence[str], right: Sequence[str]) -> str:
     if question.kind == ORDER:
         places = [n for n, (mine, true) in enumerate(zip(predicted, right, strict=True), 1) if mine != true]
         told = f"✕ The first wrong place is number {places[0]}; in all, {len(places)} of {len(right)} are wrong."
-        return f'<p class="refused"><b>{told}</b></p>'
-    wrong = len(set(predicted) ^ set(right))
-    return f'<p class="refused"><b>✕ {wrong} of {len(question.choices)} {"is" if wrong == 1 else "are"} wrong.</b></p>'
+    else:
+        wrong = len(set(predicted) ^ set(right))
+        told = f"✕ {wrong} of {len(question.choices)} {'is' if wrong == 1 else 'are'} wrong."
+    truth = f'<span class="good">{TRUTH}: <b>{named(question, right)}</b>.</span>'
+    return f'<p><span class="refused"><b>{told}</b></span> {truth}</p>'

@@ -204,7 +204,7 @@ class Desk(Bench):
         blind = self._blind and not read.arrives
         way = f"<div>The card reads at {read.iova:#x}. It gets {read.end}.</div>" if blind else read.html()
         line = " · ".join(filter(None, ["" if blind else ids(machine), f"VmPin {status['VmPin']} KiB"]))
-        self.doors.value = f'{way}<div style="margin: 4px 0">{escape(line)}</div>'
+        self.doors.value = f'{way}<div style="margin: 0">{escape(line)}</div>'
 
     def static_html(self) -> str:
         """The bench without a kernel, and the way of a DMA."""

@@ -72,6 +72,8 @@ AGAIN = "once more"  # the question that a second press would answer
 class FirstBench(Bench):
     """A bench whose bind can be pressed once, until what a second press does was predicted; in a room at any time."""
 
+    begins = True
+
     def _bind_row(self) -> widgets.Box:
         made = super()._bind_row()
         self.first = text("does")

@@ -74,7 +74,7 @@ class Drill(StaticFallback):
             raise ValueError(f"this problem has one answer, not {len(answers)}")
         else:
             given = self._key(str(answers[0])) if question.kind == CHOICE else question.read(str(answers[0]))
-        return as_text(judged(question, given, question.experiment(), steps=False))
+        return as_text("".join(judged(question, given, question.experiment(), steps=False)))
 
     def next(self) -> Drill:
         """The problem of the next seed."""
