@@ -281,6 +281,14 @@ def test_a_phase_and_a_kind_say_what_they_mean_with_a_link_to_the_kernels_file(p
     expect(tip).to_be_hidden()
     player.locator('[data-part="file vfio0#1"]').hover()
     expect(tip).to_contain_text("#1: number 1 of the files of vfio0.")
+    player.locator(".sentence").hover()
+    expect(tip).to_be_hidden()
+    player.locator('[data-part="file vfio0#1"]').hover()
+    page.evaluate(
+        "document.dispatchEvent(new Event('scroll'))"
+    )  # before it is shown: what it is about may be elsewhere now
+    page.wait_for_timeout(400)
+    expect(tip).to_be_hidden()
     player.focus()
     page.keyboard.press("End")
     player.locator(".chip.again").hover()

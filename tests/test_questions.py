@@ -525,7 +525,7 @@ def test_the_facts_that_differ_are_listed_first_one_first():
         in made.message
     )
     assert "<b>wanted: f_ref of file vfio0#1 is 2" in made.verdict.value
-    assert "✓ This is so, and has to stay so: " in made.message
+    assert "✓ Already right, keep it so: " in made.message
     assert "; vfio_device vfio0 is alive." in made.message
 
 

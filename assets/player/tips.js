@@ -29,7 +29,10 @@ export class Tips {
       this.soon(this.root.contains(/** @type {Node} */ (event.target)) ? this.of : owner(event));
     });
     around.addEventListener("pointerleave", () => this.soon(null));
-    document.addEventListener("scroll", () => this.of && this.show(null), { capture: true, passive: true });
+    document.addEventListener("scroll", () => (this.of || this.next) && this.show(null), {
+      capture: true,
+      passive: true,
+    });
     around.addEventListener("focusin", (event) => {
       const target = /** @type {Element} */ (event.target); // of the slider that of the part where it stands
       const part = target.matches(".tracks") ? target.querySelector(".current[data-word]") : owner(event);

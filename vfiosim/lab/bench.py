@@ -112,7 +112,7 @@ class Bench(RunView):
 
     def _open_row(self) -> widgets.Box:
         session = self.session
-        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
+        iommufd = "open /dev/iommu: a new iommufd, which says what memory its devices may reach"
         group = "open the device's old group node: the way to a device before there was BIND"
         return self.row(
             "Open",

@@ -132,7 +132,7 @@ def hint(run: Run, process: str) -> tuple[str, str]:
             "Three presses bind a device. First <b>open device</b>: the one that is chosen.",
         )
     if "iommufd" not in names:
-        return "open iommufd", "Now <b>open iommufd</b>: somebody has to keep the device's memory map."
+        return "open iommufd", "Now <b>open iommufd</b>: it says which memory the device may reach."
     first = "" if {*names} <= {"vfio device", "iommufd"} else "choose the device's file at <b>on</b>, then "
     return "Call", f"Now {first}<b>Call</b>: BIND puts the device into the hands of the iommufd."
 

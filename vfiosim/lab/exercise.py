@@ -204,7 +204,7 @@ def _with_fields(done: Done) -> str:
 def _to_do(missing: Sequence[str], met: Sequence[str], why: str) -> str:
     """What is missing, as a list of which the first line stands out, and what is as it is wanted."""
     first, *rest = [escape(line, quote=False) for line in missing]
-    so = f'<span class="good">✓ This is so, and has to stay so: {escape("; ".join(met), quote=False)}.</span>'
+    so = f'<span class="good">✓ Already right, keep it so: {escape("; ".join(met), quote=False)}.</span>'
     items = "".join(f"<li>{line}</li>" for line in [*rest, *([so] if met else [])])
     head = f'<p><span class="refused"><b>✕ Not yet.</b></span> <b>{first}</b></p>'
     return f'<div role="status">{head}{f"<ul>{items}</ul>" if items else ""}{why}</div>'

@@ -64,7 +64,7 @@ QUESTIONS: dict[str, Question] = {
         "5 for VFIO_DEVICE_GET_INFO (how many regions and interrupts the device has). What does the call return?",
         _ask_another_file,
         "each <code>open</code> makes a file of its own, and each file has a gate of its own. BIND has opened the gate of the file "
-        "behind 3. That of the other file is shut still: <code>access_granted</code> is 0.",
+        "behind 3. The gate of the other file is still shut: <code>access_granted</code> is 0.",
         {
             "0": "0: the device is bound, so it answers",
             "EBADF": "EBADF: the second descriptor is not valid",
@@ -100,13 +100,13 @@ QUESTIONS: dict[str, Question] = {
                 "its descriptor.",
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
-            "2": "You counted one more holder for both devices. Each device has a binding of its own, and an "
+            "2": "You counted one holder for both devices together. Each device has a binding of its own, and an "
             "object in the iommufd.",
-            "3": "You have one holder for each card, or the two of one card. Each BIND adds two: the binding (the open file of the "
-            "device), and the device object that it makes inside the iommufd.",
+            "3": "You counted one holder for each card, or two for one card only. Each BIND adds two: the binding (the open file "
+            "of the device), and the device object that it makes inside the iommufd.",
         },
         otherwise="Count the holders of the file: its descriptor, and for each card the binding, and the device object that BIND "
-        "makes. Each of them counts one.",
+        "makes.",
         kind="number",
         view=BOUND | {"vfio_device vfio1"},
         about=("file iommu#1.f_ref",),
@@ -138,7 +138,7 @@ QUESTIONS: dict[str, Question] = {
         "A device is bound: BIND was given 4, the <b>iommufd</b>. The program closes the descriptor of the iommufd. Then "
         "<code>dup(3)</code> gives 4: this number leads to the device's own file now. What has become of the binding?",
         _the_same_number_again,
-        "BIND has looked the number up once, and holds the file that it found. What the number leads to later is no matter of the "
+        "BIND has looked the number up once, and holds the file that it found. What the number leads to later does not concern the "
         "binding. There is no request to unbind: a binding ends with the device's file.",
         {
             "kind": "it has no iommufd: calls through 3 fail with EBADFD",
@@ -167,10 +167,10 @@ QUESTIONS: dict[str, Question] = {
         "the binding ends with the file that was bound. 3 and 5 lead to that file, so the later of their closes ends it. 6 leads "
         "to another file of the same device.",
         {
-            "3": "close(3): the device was bound through 3",
-            "6": "close(6): it is the last way that open has made",
-            "5": "close(5): the copy is the last way to the file that was bound",
-            "none": "none of them: the iommufd is still open",
+            "3": "close(3)",
+            "6": "close(6)",
+            "5": "close(5)",
+            "none": "none of them",
         },
         {
             "3": Distractor(
@@ -178,8 +178,8 @@ QUESTIONS: dict[str, Question] = {
                 M.ONE_NUMBER_ONE_HOLDER,
             ),
             "6": "6 leads to a file of its own, which nobody has bound. When that file goes, the binding stays.",
-            "none": "You expected the iommufd to keep the binding. It does not hold the device's file. When that file goes, the "
-            "binding ends, whoever has the iommufd open.",
+            "none": "You expected something else to keep the binding, such as the iommufd. It does not hold the "
+            "device's file. When that goes, the binding ends, whoever has the iommufd open.",
         },
         view=BOUND,
         hints=("How many files are there, and which numbers lead to each?",),
@@ -248,7 +248,7 @@ CHECK = (
         "a call that fails gives back what it has taken, in reverse order. That is the phase <i>unwind</i>.",
         wrong={
             "1": "You expected the group to stay blocked. Before the call returns it gives back all that it has taken. "
-            "Else one wrong number would block the group for ever."
+            "Otherwise one wrong number would block the group for ever."
         },
         otherwise="A refused call leaves every count as it was before. Here it was 0.",
         view=FILES | {"vfio_group 1"},

@@ -218,7 +218,7 @@ QUESTIONS: dict[str, Question] = {
         "<code>group_lock</code> is taken out, and there is an order in which both get the group. The scheduler lets one program "
         "run, then <i>switches</i> to the other, and so on. How many switches does it take at least?",
         _how_many_switches,
-        "who was stopped has to go on once more after the other one: that is there and back. "
+        "the call that was stopped has to go on after the other one: there and back are two switches. "
         "Few switches are typical: most races need two or three, at the right place.",
         wrong={
             "0": "Without a switch only one of the two calls runs at all: the group is open, or a device is bound, never both.",
@@ -289,7 +289,7 @@ QUESTIONS: dict[str, Question] = {
         "the VM. <b>B</b> closes the VM: the pointer is cleared, then the VM goes. <code>kvm_ref_lock</code> is taken out. What is "
         "the worst that can happen?",
         _a_dying_vm,
-        "what A has read keeps nothing alive: A can go on with an address at which no VM is any more. The lock makes reading "
+        "what A has read keeps nothing alive: A may use an address at which there is no VM any more. The lock makes reading "
         "and taking one step; clearing waits for it.",
         {
             "nothing": "nothing: A takes a reference, or finds no VM",

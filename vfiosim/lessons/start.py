@@ -123,8 +123,8 @@ QUESTIONS: dict[str, Question] = {
         "The card's file is open, and not bound yet. The program asks for the card's registers in its own memory "
         "(<code>mmap</code>), to drive the card. What does the kernel say?",
         partial(_refused, opened, mmap),
-        "who has the registers tells the card where to write. No iommufd limits this card yet: it could overwrite any program, and "
-        "the kernel itself. So before a bind everything else is refused. (EPERM "
+        "whoever has the registers tells the card where to write. No iommufd limits this card yet: it could overwrite any program, "
+        "and the kernel itself. So before a bind everything else is refused. (EPERM "
         "would say that the program has no right to. It has: after a bind the same call works.)",
         {"0": "it gives them", "waits": "nothing: the call waits for the bind", "EINVAL": "it refuses"},
         {
@@ -133,7 +133,7 @@ QUESTIONS: dict[str, Question] = {
                 "and the kernel refuses mmap.",
                 M.OPEN_IS_ENOUGH,
             ),
-            "waits": "You expected a shut gate to let calls wait. It refuses them at once; the program may call again after "
+            "waits": "You expected calls to wait at a shut gate. They are refused at once; the program may call again after "
             "the bind.",
         },
         view=BIND,
@@ -153,9 +153,7 @@ QUESTIONS: dict[str, Question] = {
                 "A second bind would write over what the first one has set up. So the kernel asks whether the file is "
                 "bound already, and refuses."
             ),
-            "EBUSY": Distractor(
-                "EBUSY would mean that somebody else has the card. Here it is this very file that is bound."
-            ),
+            "EBUSY": Distractor("EBUSY would mean that somebody else has the card. Here this file itself is bound."),
         },
         view=BIND,
         options=WALKED,
@@ -174,7 +172,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "bound": Distractor(
                 "You expected that only the program can free the card. When a program ends, the kernel closes all its "
-                "descriptors. Then nobody holds the card's file any more."
+                "descriptors: nobody holds its files any more."
             ),
             "closed": "You expected the iommufd to outlive its program. When a program ends, all its descriptors go, and with them "
             "both files: nothing is left that could keep the card.",

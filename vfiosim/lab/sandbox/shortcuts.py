@@ -67,7 +67,7 @@ class Shortcuts(widgets.Box):
         return name, lambda: self._do(make()), tip
 
     def _opening(self) -> tuple[widgets.Widget | Button, ...]:
-        iommufd = "open /dev/iommu: a new iommufd, which keeps the memory map of devices"
+        iommufd = "open /dev/iommu: a new iommufd, which says what memory its devices may reach"
         return (
             self.device,
             ("open device", lambda: self._open(self._device().path), "open the node of the chosen device"),
