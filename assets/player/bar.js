@@ -120,8 +120,9 @@ export class Bar {
   where({ step, told, effect, frame, brief }) {
     const { data, stops } = this.run;
     const walk = brief && !effect ? stops.indexOf(step) + 1 : 0; // on a walk only its own steps are counted
-    const last = brief && stops.length ? stops.length : this.run.last;
-    if (!told) return [last ? `before the first of ${last} step${last === 1 ? "" : "s"}` : "no steps yet"];
+    const all = this.run.last, count = (number) => `${number} step${number === 1 ? "" : "s"}`;
+    const main = brief && stops.length ? `${stops.length} main ones of ${count(all)}` : "";
+    if (!told) return [all ? `before the first of ${main || count(all)}` : "no steps yet"];
     const first = this.run.endOf(step - 1);
     const detail = effect ? `, detail ${frame - first} of ${told.frame - first}` : "";
     const code = data.running[(effect || told).place];
@@ -135,7 +136,8 @@ export class Bar {
         [data.tells]: "the last change that stays",
         [this.run.last]: "the last",
       }[step];
-    return [`step ${walk || step} of ${last}${detail || (about ? `: ${about}` : "")}`, code];
+    const which = walk ? `main step ${walk} of ${stops.length}, of ${all} in all` : `step ${step} of ${all}`;
+    return [`${which}${detail || (about ? `: ${about}` : "")}`, code];
   }
 
   // What is neither a complaint nor of one step; it goes with the next move.

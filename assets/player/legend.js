@@ -69,7 +69,8 @@ export class LegendView {
       const list = element("ul", {}, ...rows.map((row) => element("li", {}, ...row)));
       return element("details", {}, control("summary", {}, ...said), list);
     });
-    const words = element("div", { class: "glossary" }, ...entries);
+    const title = control("summary", {}, "What the names of the boxes and their rows mean");
+    const words = element("details", { class: "meanings" }, title, element("div", { class: "glossary" }, ...entries));
     this.root.replaceChildren(element("ul", { class: "strokes" }, ...strokes), words);
   }
 }

@@ -43,6 +43,11 @@ export class Tips {
     }, { capture: true });
     around.addEventListener("click", (event) => {
       const one = owner(event);
+      if (around.classList.contains("selecting")) { // who chooses boxes wants to see what is chosen
+        this.show(null);
+        this.next = one;
+        return;
+      }
       if (one?.matches("button, .stub")) this.show(one === this.of && one.matches("button") ? null : one);
     });
   }

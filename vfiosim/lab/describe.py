@@ -32,12 +32,12 @@ def outcome_html(
     line = f"{sign} {call} → <b>{_text(outcome.result)}</b>" + (f" – {_text(said)}" if said else "")
     if outcome.check and brief:
         line += f'. <span class="vfiosim-where">Check <b>{_text(outcome.check)}</b> at {_text(outcome.where)}</span>'
-    line += _walk(steps, at or 1, watch, begins) if brief else _in_full(outcome)
+    line += _walk(steps, at or 1, watch, begins, outcome.waits) if brief else _in_full(outcome)
     going = outcome.waits or outcome.result == UNDER_WAY
     return _status("refused" if outcome.refused else "going" if going else "good", line)
 
 
-def _walk(steps: Trace, at: int, watch: Collection[str], begins: bool) -> str:
+def _walk(steps: Trace, at: int, watch: Collection[str], begins: bool, waits: bool) -> str:
     """Where the picture stands, and why there."""
     if len(steps) < 2:
         return ""
@@ -48,7 +48,9 @@ def _walk(steps: Trace, at: int, watch: Collection[str], begins: bool) -> str:
     if begins and at == 1 and not why:
         where = "<b>begins at step 1;</b> <b>End</b> shows the result"
     else:
-        why = why or ("the result" if at == last else "the last change that stays")
+        why = why or (
+            ("where the call waits" if waits else "the result") if at == last else "the last change that stays"
+        )
         end = "" if at == last else ", <b>End</b> the result"
         where = f"<b>stands at step {at} of {last}, {why};</b> <b>Home</b> shows the beginning{end}"
     return f'. <span class="vfiosim-walk">The picture {where}.</span>'

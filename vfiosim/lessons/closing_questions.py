@@ -24,7 +24,7 @@ def _who_is_left(closes: tuple[int, ...] = (3, 4)) -> ExperimentResult:
         session.close(fd)
     alive = tuple(name for name in LEFT if name in session.machine.trace.end.objects)
     paths = (path.words for path in session.machine.why(FILE).paths[:1])
-    at, since = ("close(4)", session.given) if closes else (0, None)
+    at, since = ("Descriptor 4 leads nowhere", session.given) if closes else (0, None)
     return found(session, alive, at, *paths, since=since)
 
 
@@ -101,14 +101,14 @@ QUESTIONS: dict[str, Question] = {
                 f"-{name}": Distractor(
                     "close(3) took a descriptor away. The list of the kvm-vfio device holds the same file.",
                     M.ONE_NUMBER_ONE_HOLDER,
-                    at="close(3)",
+                    at="Descriptor 3 leads nowhere",
                 )
                 for name in LEFT[:2]
             },
             f"-{CTX}": Distractor(
                 "close(4) took a descriptor away. The device's file is alive, and the binding holds the iommufd.",
                 M.CLOSING_IS_RELEASING,
-                at="close(4)",
+                at="Descriptor 4 leads nowhere",
             ),
             f"-{KVM}": "Nobody has closed the VM: close(3) and close(4) are about the device and the iommufd.",
         },

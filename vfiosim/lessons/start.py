@@ -86,7 +86,11 @@ class FirstBench(Bench):
         """Bring the button in line with what was pressed and answered."""
         waits = bool(self.session.calls_made) and not presenter.on and f"00 {AGAIN}" not in progress.answers
         self.buttons["bind"].disabled = waits
-        self.first.value = "✓ bound. What would a second press do? That is asked below." if waits else ""
+        self.first.value = (
+            "✓ bound: press <b>Next →</b> seven times. What would a second press do? That is asked below."
+            if waits
+            else ""
+        )
 
     def _refresh(self, before: dict[int, Any] | None) -> None:
         super()._refresh(before)

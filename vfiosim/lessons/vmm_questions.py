@@ -157,7 +157,7 @@ QUESTIONS: dict[str, Question] = {
                 "close(6) took one holder of the iommufd away. The binding holds it, too: the page table stays, and "
                 "the reads go on.",
                 M.CLOSING_IS_RELEASING,
-                at="close(6)",
+                at="Descriptor 6 leads nowhere",
             )
         },
         name="12 check: no descriptor",

@@ -232,7 +232,7 @@ QUESTIONS: dict[str, Question] = {
                 "close(4) took one holder of the iommufd's file away. The binding still holds this file, and "
                 "descriptor 5 keeps the binding.",
                 M.CLOSING_IS_RELEASING,
-                at="close(4)",
+                at="Descriptor 4 leads nowhere",
             )
             for name in BOUND[2:]
         }
