@@ -274,6 +274,23 @@ def misplaced(player: Player) -> Iterator[str]:
                 yield f"{name} and {its_name}"
 
 
+def misnumbered(player: Player) -> Iterator[str]:
+    """The rows of an iommufd whose number is not the ID of what they lead to; what threads race for is named after a thread."""
+    rows = {row.key: row.cell for node in player.graph.nodes for row in node.rows if row.cell.startswith("objects[")}
+    for edge in player.graph.edges:
+        parts = next(node.parts for node in player.graph.nodes if node.key == edge.target)
+        ids = {number for part in parts if (number := part.rpartition(" ")[2].partition("#")[0]).isdigit()}
+        if edge.row in rows and ids and not {rows[edge.row]} <= {f"objects[{number}]" for number in ids}:
+            yield f"{rows[edge.row]} leads to {', '.join(parts)}"
+
+
+def unalarmed(player: Player) -> Iterator[str]:
+    """The steps that tell of a crash, of freed memory, or of what is left or held, beside a picture in which nothing is red."""
+    for step in player.trace:
+        if step.refused in ("oops", "use after free", "broken") and not player.graph.harmed[step.index]:
+            yield f"step {step.index + 1}: {step.sentence}"
+
+
 def traced(curve: Curve) -> list[tuple[float, float]]:
     """Points all along a curve."""
     found = []

@@ -315,7 +315,7 @@ def test_an_attach_waits_while_another_one_chooses_a_page_table(m, pair):
     while ioas.mutex.holder is None:
         first.step()
     second = pair.p.start("ioctl", pair.other, ATTACH, uapi.VfioDeviceAttachIommufdPt(pt_id=pair.ioas))
-    assert "iommufd_ioas 1.mutex" in second.waits_for
+    assert "iommufd_ioas 2.mutex" in second.waits_for
     first.run()
     assert second.state == "done"
     assert m.check() == []

@@ -901,7 +901,7 @@ def test_without_a_protection_a_null_pointer_is_an_oops_and_not_our_error():
 
     thread = engine.spawn(code(), "ann")
     engine.run(thread)
-    assert str(thread.error) == "ann reads left of a null pointer"
+    assert str(thread.error) == "ann reads left through a null pointer"
 
 
 def test_objects_of_a_thread_with_a_prefix_are_named_after_what_this_thread_did():

@@ -21,6 +21,7 @@ def nothing_answered() -> None:
 def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_what_is_next():
     end = start.finish()
     assert "0 of 5 right" in end.message
+    assert "Next." not in end.message  # the page ends there, and says it
     for number, name in enumerate(end.end.names):
         assert end.end.called.get(name, name.removeprefix("00 ")) in end.left
         progress.record(name, False)
@@ -28,7 +29,7 @@ def test_it_follows_the_answers_and_at_the_end_says_what_the_reader_can_do_and_w
         progress.record(name, True)
     assert end.left == []
     assert "All 5 right. You can now follow a call of the kernel" in end.message
-    assert "01_one_bind" in end.shown.value
+    assert "03_order_of_checks" in who_holds_whom.finish().shown.value
 
 
 def test_it_tells_what_was_answered_wrongly_from_what_was_not_tried_and_how_to_try_again():

@@ -117,7 +117,7 @@ MAP = ask(uapi.IOMMU_IOAS_MAP, uapi.IommuIoasMap(flags=FLAGS, ioas_id=IOAS, user
 FREED = [
     pytest.param(closed_while(INFO), "iommufd_device 1.dev", id="hw_info"),
     pytest.param(closed_while(ALLOC), "iommufd_device 1.", id="hwpt_alloc"),
-    pytest.param(destroyed_while(MAP), "iommufd_ioas 1.", id="map"),
+    pytest.param(destroyed_while(MAP), "iommufd_ioas 2.", id="map"),
 ]
 
 

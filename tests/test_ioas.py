@@ -334,7 +334,7 @@ def test_unmap_of_a_mapping_that_is_being_made_says_ebusy(m, s):
 def test_mapped_memory_is_kept_by_its_area_in_the_address_space(m, s):
     s.map(s.p.mmap(PAGE))
     links = [(link.sort, link.holder, link.target) for link in m.why("iopt_pages 1").paths[0].links[-2:]]
-    assert links == [("owns", "iommufd_ioas 1", "iopt_area 1"), ("counted", "iopt_area 1", "iopt_pages 1")]
+    assert links == [("owns", "iommufd_ioas 2", "iopt_area 1"), ("counted", "iopt_area 1", "iopt_pages 1")]
 
 
 def test_closing_everything_gives_everything_back(m):

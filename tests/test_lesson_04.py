@@ -133,7 +133,7 @@ def test_two_rungs_that_changed_places_leave_something_behind_at_that_place(plac
         (("close", "vm", "twice", "lock", "group"), "the device's file points to no iommufd"),
         (("twice", *RIGHT), "No failure enters above out_close_device, so this line is never done."),
         (RIGHT[:-1], "The end is not reached. When the iommufd is 777, which is not open, this is left behind: group blocked"),
-        (("close", "vm", "lock", "iommufd", "group"), "the kernel crashes: it reads file of a null pointer"),
+        (("close", "vm", "lock", "iommufd", "group"), "the kernel crashes: it reads file through a null pointer"),
     ],
     ids=["missing", "too many", "what others did", "for another", "for another: why", "never done", "the last one missing", "low"],
 )  # fmt: skip

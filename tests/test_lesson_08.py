@@ -13,7 +13,7 @@ from vfiosim.kernel.variants import VARIANTS
 from vfiosim.lessons import no_dma as lesson
 from vfiosim.lessons.no_dma_calls import DEVICES, KERNELS
 from vfiosim.lessons.no_dma_questions import CHECK
-from vfiosim.lessons.no_dma_shown import MAIL, our_line
+from vfiosim.lessons.no_dma_shown import MAIL, SAME, our_line
 
 TEXT = "\n".join(cells(ROOT / "notebooks" / "08_no_dma.ipynb", "markdown"))
 ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
@@ -61,13 +61,16 @@ def test_four_kernels_answer_for_five_devices():
 def test_the_steps_side_by_side_show_where_v5_stops_and_what_makes_the_id():
     columns = [*zip(*rows(lesson.side_by_side("tty")._repr_html_())[1:], strict=True)][1:]
     posted, answered, merged, today = columns
-    assert [cell for cell in posted if cell][-2:] == [
+    assert [cell for cell in posted if cell][-4:] == [
         "Refused with ENODEV: its driver has no operation for binding.",
-        "What was taken is given back, the last first.",
+        "The call holds the file no more.",
+        "The call returns −1, errno ENODEV.",
+        "6 steps",
     ]
-    made = next(place for place, cell in enumerate(today) if "gets an access object" in cell)
-    assert (posted[made], answered[made], merged[made]) == ("", "", today[made])
-    written = [cell[:13] for column in (answered, today) for cell in column if cell.startswith("out_devid")]
+    assert [column[-1] for column in columns] == [f"{len(lesson.bind(one, 'tty').steps)} steps" for one in KERNELS]
+    made = next(place for place, cell in enumerate(merged) if "gets an access object" in cell)
+    assert (posted[made], answered[made], today[made]) == ("", "", SAME)
+    written = [cell[:13] for column in columns for cell in column if cell.startswith("out_devid")]
     assert written == ["out_devid = 0", "out_devid = 1"]
     with pytest.raises(ValueError, match="no device 'fan'; there are nic, ccw"):
         lesson.side_by_side("fan")

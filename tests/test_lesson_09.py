@@ -64,7 +64,7 @@ def test_the_desk_shows_after_each_call_what_a_read_gets_and_which_id_is_what():
     told = words(desk.doors.value)
     assert "HWPT 3" in told
     assert "“ping”" in told
-    assert "ID 1 iommufd_device 1 · 2 iommufd_ioas 1 · 3 iommufd_hwpt_paging 1 · VmPin 16 KiB" in told
+    assert "ID 1 iommufd_device 1 · 2 iommufd_ioas 2 · 3 iommufd_hwpt_paging 3 · VmPin 16 KiB" in told
 
 
 def test_a_call_of_the_desk_without_its_number_says_beside_the_field_what_is_missing():

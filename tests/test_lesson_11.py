@@ -28,7 +28,7 @@ RIGHT = {
             "vfio_device_file 1",
             "file iommu#1",
             "iommufd_ctx 1",
-            "iommufd_ioas 1",
+            "iommufd_ioas 2",
             "iopt_area 1",
             "iopt_pages 1",
         ),

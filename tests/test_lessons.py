@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,9 @@ from tests.lesson_claims import answered
 from vfiosim.answers import of_lesson
 from vfiosim.lessons.ends import ENDS
 from vfiosim.lessons.lesson import lessons
+from vfiosim.lessons.levels import known
+from vfiosim.lessons.levels_data import LEVELS
+from vfiosim.trace import State
 
 LESSONS = {lesson.number: lesson for lesson in lessons()}
 STEMS = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
@@ -32,6 +36,33 @@ def test_the_answer_of_the_simulator_is_right_and_kept_under_the_number_of_its_l
     prediction = answered(question, question.tidy(question.experiment().answer))
     assert prediction.right is True
     assert "✓" in prediction.message
+    assert misnumbered(question.experiment().trace.end) == []
+
+
+def misnumbered(state: State) -> list[str]:
+    """What an iommufd knows by another number than that of its name."""
+    contexts = [thing for thing in state.objects.values() if thing.kind == "iommufd_ctx"]
+    found = [(number, str(one)) for thing in contexts for number, one in thing.tables["objects"].items()]
+    ids = [(number, name, name.rpartition(" ")[2].partition("#")[0]) for number, name in found]
+    return [name for number, name, told in ids if told.isdigit() and told != f"{number}"]
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_what_a_level_makes_in_an_iommufd_is_named_after_its_id(level):
+    assert misnumbered(level.exercise(known()[level.name]["way"]).task.solved().machine.trace.end) == []
+
+
+def test_the_place_of_an_answer_does_not_tell_that_it_is_right():
+    places: dict[str, list[str]] = {}
+    for number, lesson in LESSONS.items():
+        for question in (one for one in lesson.asked if one.kind == "choice"):
+            keys = list(question.choices)
+            at = keys.index(question.tidy(question.experiment().answer))
+            places.setdefault(number, []).append("first" if not at else "last" if at == len(keys) - 1 else "between")
+    told = [(number, *Counter(found).most_common(1)[0]) for number, found in places.items()]
+    assert [one for one in told if one[2] > max(2, 0.67 * len(places[one[0]]))] == []
+    overall = Counter(place for found in places.values() for place in found)
+    assert min(overall.values()) > overall.total() / 5
 
 
 def test_each_question_asks_something():

@@ -167,7 +167,7 @@ def test_without_the_modules_reference_unloading_is_never_refused_and_yet_nothin
 def test_with_neither_reference_nor_registration_a_bind_goes_on_without_a_driver() -> None:
     puzzle = PUZZLES["R24"]
     result = puzzle.explore(("open", "an open file"))
-    assert "oops: B#2 reads module of a null pointer" in [one.what for one in result.violations]
+    assert "oops: B#2 reads module through a null pointer" in [one.what for one in result.violations]
 
 
 @pytest.mark.one_python

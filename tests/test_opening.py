@@ -68,7 +68,7 @@ def test_where_nothing_was_done_there_is_no_step_to_open_at():
     [
         (("open device",), "Descriptor 3 now leads to file vfio0#1."),
         (("open device", "open iommufd", "Call"), "The gate opens: a call"),
-        (("open device", "dup"), "Descriptor 4 now leads to file vfio0#1."),
+        (("open device", "dup"), "vmm calls dup(3): the lowest free number"),
         (("open device", "close"), "file vfio0#1 gives back the registration"),
     ],
 )

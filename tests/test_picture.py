@@ -32,6 +32,8 @@ LAWS = (
     pictures.misplaced,
     pictures.unseen,
     pictures.unreadable,
+    pictures.misnumbered,
+    pictures.unalarmed,
 )
 
 
@@ -65,6 +67,13 @@ def test_no_name_is_cut_each_text_fits_into_its_box_and_a_table_has_a_row_for_ea
 @EVERY_PICTURE
 def test_what_a_sentence_names_is_in_the_picture_beside_it(source):
     assert broken(source(), pictures.unseen) == []
+
+
+@TOGETHER
+@EVERY_PICTURE
+def test_an_index_is_the_id_of_its_object_and_what_is_said_to_be_wrong_is_red(source):
+    assert broken(source(), pictures.misnumbered) == []
+    assert broken(source(), pictures.unalarmed) == []
 
 
 @TOGETHER
@@ -111,6 +120,7 @@ def test_a_descriptor_has_a_row_only_while_a_file_is_behind_it():
     seen: list[set[str]] = []
     for press in ("", "dup", "close"):
         if press:
+            bench.fd.text.value = "3"
             bench.buttons[press].click()
         player = bench.trace_pane.player.player
         [table] = [node for node in player.graph.nodes if node.kind == "fds"]

@@ -39,4 +39,6 @@ def palette() -> dict[str, str]:
 def style_sheet(name: str) -> str:
     """The text of a file of styles as a page needs it: without what only its readers need."""
     text = re.sub(r"/\*.*?\*/", "", asset(name).read_text("utf-8"), flags=re.DOTALL)
-    return re.sub(r"\s*([{};,])\s*|\s+", lambda found: found[1] or " ", text).strip()
+    return (
+        re.sub(r"\s*([{};,>])\s*|(:)?\s+", lambda found: found[1] or found[2] or " ", text).replace(";}", "}").strip()
+    )

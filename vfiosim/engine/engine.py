@@ -16,7 +16,7 @@ from .checks import UserMemory
 from .effects import KernelOops
 from .faults import FaultPlan, chain
 from .functions import PatchError, running
-from .objects import Cell, KObject, Objects, notice_reads
+from .objects import Cell, KObject, Objects, Table, notice_reads
 from .operations import PERFORM, WAIT, NotYet, Request
 from .records import Change
 from .student_code import blame, checked_all, give_back, is_of_students
@@ -67,6 +67,10 @@ class Engine:
             return f"{prefix}{self.number(kind + prefix)}"
         again = self.number(f"{kind} {label}{prefix}")
         return label if again == 1 and not prefix else f"{label}#{prefix}{again}"
+
+    def label_of_slot(self, slots: Table[Any]) -> str:
+        """A label for what gets the lowest free slot of a table: its number; "", where threads with a `prefix` race for it."""
+        return "" if running.thread is not None and running.thread.prefix else str(slots.lowest_free())
 
     def use_after_free(self, thread: Thread, target: Cell | KObject) -> None:
         """Note that freed memory was touched; the run goes on, as the kernel's would."""
@@ -324,7 +328,7 @@ def null_pointer(error: BaseException) -> str:
     Kernel code asserts such promises where Python's types want to know; without a protection they may not hold.
     """
     if isinstance(error, AttributeError):
-        return f"reads {error.name} of a null pointer" if error.obj is None and error.name else ""
+        return f"reads {error.name} through a null pointer" if error.obj is None and error.name else ""
     where = error.__traceback__ if isinstance(error, AssertionError) else None
     while where is not None and where.tb_next is not None:
         where = where.tb_next

@@ -38,6 +38,11 @@ class Difference(Edit):
         return f"{path}{slot} is {shown(self.new)} instead of {shown(self.old)}"
 
     @property
+    def path(self) -> str:
+        """The path of the cell, "its name." of an object that lives on."""
+        return f"{self.oid}.{self.cell}" + (f"[{self.key}]" if self.sort == "slot" else "")
+
+    @property
     def in_short(self) -> str:
         """In words of who holds what, where it is a reference that is held once too often; else as `what`."""
         if self.sort != "reference" or self.new < self.old:

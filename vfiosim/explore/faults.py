@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..engine import Ablation, FaultPlan, checked_all, names_of, seldom_collected
+from ..invariants import cells_of
 from ..kernel import Unsupported
 from ..machine import Call, Machine
 from ..trace import MicroStep, Recorder
@@ -47,7 +48,8 @@ class Leak:
     """Something that a failed call has left behind.
 
     `what` is not as it was; the line `line` of `function` made it so, `said` is the sentence before it; `missing` is what nobody
-    did, and `where` it is done in the life of the call without a failure ("" where it never is); `in_short` is what, shorter.
+    did, and `where` it is done in the life of the call without a failure ("" where it never is); `in_short` is what, shorter;
+    `cells` are the paths of what is not as it was.
     """
 
     what: str
@@ -57,6 +59,7 @@ class Leak:
     missing: str
     where: str = ""
     in_short: str = ""
+    cells: tuple[str, ...] = ()
 
     @property
     def in_a_line(self) -> str:
@@ -312,11 +315,16 @@ def _look(run: _Run, point: FailurePoint, releases: _Releases) -> Tried:
                 found.missing,
                 releases.of(found.undone_by),
                 found.in_short,
+                (found.path,),
             )
         )
     allowed += [f"user memory: {edit.new} bytes" for step in steps for edit in step.edits if edit.sort == "memory"]
     leaks += [
-        Leak(what, "", "", "by the call as a whole", "an invariant that holds before the call holds after it")
+        Leak(
+            *(what, "", "", "by the call as a whole", "an invariant that holds before the call holds after it"),
+            in_short=what,
+            cells=cells_of(run.machine.engine, what, run.machine.expected),
+        )
         for what in run.machine.check()
         if what not in run.wrong
     ]

@@ -46,7 +46,8 @@ def in_turn(schedule: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Witness:
-    """A schedule to look at: `what` it leads to, and the thread of each effect; `in_short`: the same, for the last step.
+    """A schedule to look at: `what` it leads to, and the thread of each effect; `in_short`: the same, for the last step;
+    `cells`: the paths of those that it is about, where no invariant tells them.
 
     Shown in a notebook, printed, or given to `vfiosim.views.show` by its `trace`.
     """
@@ -57,6 +58,7 @@ class Witness:
     _steps_before: Callable[[], int] = field(repr=False)
     _name: str = field(default="", repr=False)
     in_short: str = field(default="", repr=False)
+    cells: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.schedule)
@@ -75,9 +77,10 @@ class Witness:
     def trace(self) -> Trace:
         """What happened, from the first effect of the threads on; the last step tells what is broken then."""
         whole = self.machine.trace
-        return whole[self._steps_before() :].ending_in(
-            self.in_short or self.what, cells=lambda what: cells_of(self.machine.engine, what, self.machine.expected)
-        )
+        return whole[self._steps_before() :].ending_in(self.in_short or self.what, cells=self._cells)
+
+    def _cells(self, what: str) -> tuple[str, ...]:
+        return self.cells or cells_of(self.machine.engine, what, self.machine.expected)
 
     @property
     def replay(self) -> str:

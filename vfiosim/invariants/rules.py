@@ -69,17 +69,15 @@ def check(engine: Engine, more: Iterable[Invariant] = ()) -> list[str]:
 def cells_of(engine: Engine, sentence: str, more: Iterable[Invariant] = ()) -> tuple[str, ...]:
     """The paths of the cells between which `sentence`, one of those of `check`, says that there is a contradiction.
 
-    They are what the broken invariant reads of its object, and of the others that the sentence names; none for another sentence.
+    They are what the broken invariant reads of its object, and of the others that the sentence names; for another sentence the
+    cells that it names, or else the objects ("file vfio0#1.").
     """
-    for said, read in _all_broken(engine, more):
-        if said == sentence:
-            named = [
-                thing for thing in engine.objects.values() if re.search(rf"{re.escape(thing.oid)}(?![\w#])", sentence)
-            ]
-            return tuple(
-                dict.fromkeys(f"{thing.oid}.{cell}" for kind, cell in read for thing in named if thing.kind == kind)
-            )
-    return ()
+    named = [thing for thing in engine.objects.values() if re.search(rf"{re.escape(thing.oid)}(?![\w#])", sentence)]
+    read = next((read for said, read in _all_broken(engine, more) if said == sentence), [])
+    cells = [f"{thing.oid}.{cell}" for kind, cell in read for thing in named if thing.kind == kind]
+    paths = (cell.path for thing in named for cell in thing.cells())
+    cells = cells or [path for path in paths if re.search(rf"{re.escape(path)}(?!\w)", sentence)]
+    return tuple(dict.fromkeys(cells or (f"{thing.oid}." for thing in named)))
 
 
 def _all_broken(engine: Engine, more: Iterable[Invariant]) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -134,7 +134,7 @@ class Exercise(Asking):
             self.verdict.value = status(["<p><b>Make a call first: press a button below.</b></p>"])
             return
         self.help.tried()
-        progress.record(self.task.name, not missing)
+        progress.record(self.task.name, not missing and not self.help.opened)
         if missing:
             why = misled_by(self.task.distractors, self.bench.session)
             self.verdict.value = _to_do(missing, self._met(), misled(why, False))
@@ -142,7 +142,9 @@ class Exercise(Asking):
             return
         self.bench.show_result()
         golf = self._golf(self.bench.session.calls_made)
-        self.because.value = status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
+        self.because.value = (
+            "" if self.help.told else status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
+        )
         self.verdict.value = status([f'<p class="good"><b>✓ Solved.</b> {golf}</p>{self.help.solved()}'])
 
     def _met(self) -> list[str]:

@@ -20,7 +20,7 @@ class End:
     `further`: the names of what stands behind the end, for another day;
 
     `can` are the things that the reader can do now, each in a sentence without its subject; `then` is the file of the notebook that
-    is next, or "", and what it is about.
+    is next, or "", and what it is about; "" where the page says it itself beside the end.
     """
 
     lesson: str
@@ -65,7 +65,7 @@ class Finish(Telling):
         file, about = self.end.then
         can = "".join(f"<li>{escape(one)}</li>" for one in self.end.can)
         link = f'<a href="{file}">{escape(file.removesuffix(".ipynb"))}</a>: ' if file else ""
-        then = f"<p><b>Next.</b> {link}{escape(about)}</p>"
+        then = f"<p><b>Next.</b> {link}{escape(about)}</p>" if about else ""
         total, left = len(self.end.names), self._open(self.end.names)
         if further := len(self.end.further):
             then += f"<p><b>Further</b>, below: {further - len(self._open(self.end.further))} of {further} right.</p>"

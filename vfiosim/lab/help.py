@@ -75,12 +75,19 @@ class Help:
         """The hints to unfold, where there are no buttons."""
         return "".join(f"<details><summary>Hint</summary>{hint}</details>" for hint in self._hints)
 
+    @property
+    def told(self) -> bool:
+        """Does the solution stand there, with its reason?"""
+        return self._unfolded
+
     def solved(self) -> str:
         """Hints have no more to say. What is to be said to who had the solution before his eyes, as HTML; "" to all others."""
         if self.depth:
             self._fold()
         return (
-            "<p>You had opened the solution. Press <b>Reset</b> and do it once more without.</p>" if self.opened else ""
+            "<p>You had opened the solution, so this does not count yet. Press <b>Reset</b> and do it once more without.</p>"
+            if self.opened
+            else ""
         )
 
     def moved_on(self) -> None:

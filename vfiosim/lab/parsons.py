@@ -199,12 +199,12 @@ class Ordering(Asking):
             return
         self.help.tried()
         judged = self.puzzle.judge(chosen)
-        progress.record(self.puzzle.name, judged.place is None)
+        progress.record(self.puzzle.name, judged.place is None and not self.help.opened)
         view: dict[str, Any] = {"only": self.puzzle.view} if self.puzzle.view else {}
         why = escape(judged.why, quote=False)
         if judged.place is None:
             above = f'<p class="good"><b>✓ Right.</b> {why}</p>{self.help.solved()}'
-            self.because.value = f"<p><b>Because</b> {self.puzzle.because}</p>"
+            self.because.value = "" if self.help.told else f"<p><b>Because</b> {self.puzzle.because}</p>"
         else:
             above, self.because.value = self._wrong(chosen, judged, why), ""
         self.verdict.value = f'<div role="status">{above}</div>'

@@ -30,7 +30,7 @@ from .address_spaces_pages import sentence as sentence
 from .address_spaces_questions import CHECK, QUESTIONS, VIEW
 from .lesson import Lesson
 
-OLD = "iommufd_ioas 1"
+OLD = "iommufd_ioas 2"
 
 GONE = Fact("address space 2 is gone", lambda state: "it is there still" if OLD in state.objects else "")
 MAPPED = Fact(
@@ -153,7 +153,7 @@ TIDY_UP = Parsons(
             "destroy 1": lambda session: destroy(session, 1),
             "unmap": lambda session: leave(session, 2),
         },
-        Goal(GONE, facts.gone("iommufd_hwpt_paging 1"), NOTHING_PINNED),
+        Goal(GONE, facts.gone("iommufd_hwpt_paging 3"), NOTHING_PINNED),
     ),
     "the device holds the table, and the table holds the address space: let go from the outside to the inside. What is still "
     "mapped goes with the address space; an UNMAP is no mistake as long as there is something to unmap.",

@@ -117,9 +117,9 @@ QUESTIONS: dict[str, Question] = {
         "BIND gave the DMA to your iommufd, and blocked it. The packet is entered in address space 2, but nobody has told the "
         "IOMMU to use address space 2 for this card. That is what ATTACH does.",
         {
+            "blocked": "Nothing: the IOMMU stops the read",
             "arrives": "The packet: the card is bound, and the packet is mapped",
             "kernel": "Whatever the kernel's own table has at 0x10000",
-            "blocked": "Nothing: the IOMMU stops the read",
         },
         {
             "arrives": Distractor(
@@ -162,9 +162,9 @@ QUESTIONS: dict[str, Question] = {
         "with the last device that leaves it: after DETACH there is no 3.",
         {
             "0 0 0": "0, 0, 0: the address space takes its table along",
+            "EBUSY 0 ENOENT": "EBUSY, 0, ENOENT: there is no 3 any more",
             "EBUSY 0 0": "EBUSY, 0, 0: first let go, then destroy",
             "EBUSY 0 EBUSY": "EBUSY, 0, EBUSY: the address space still uses the table",
-            "EBUSY 0 ENOENT": "EBUSY, 0, ENOENT: there is no 3 any more",
         },
         {
             "0 0 0": Distractor(
@@ -173,7 +173,7 @@ QUESTIONS: dict[str, Question] = {
             ),
             "EBUSY 0 0": Distractor(
                 "That would be right for a table that you made yourself. This one was made by ATTACH, and freed by DETACH.",
-                at="iommufd_hwpt_paging 1 is freed",
+                at="iommufd_hwpt_paging 3 is freed",
             ),
             "EBUSY 0 EBUSY": Distractor(
                 "The other way round: the table holds the address space, and nobody holds the table after DETACH.",
@@ -206,9 +206,9 @@ QUESTIONS: dict[str, Question] = {
         "there is no hardware, so there is no page table: the device is attached to the address space itself. Its driver asks "
         "for pages when it needs some, through its <i>access</i>, and pins just those.",
         {
+            "2 0": "2, the address space itself; no page is pinned",
             "3 4": "3, a new page table; 4 pages are pinned",
             "3 0": "3, a new page table; no page is pinned",
-            "2 0": "2, the address space itself; no page is pinned",
         },
         {
             "3 4": "That is right for the card, whose IOMMU reads a table. Software has no IOMMU in front of it, so "
@@ -252,8 +252,8 @@ CHECK = (
         "the limit is about pinned pages, and nothing is pinned before there is a table. ATTACH has to pin 12 pages at once.",
         {
             "3": "The third MAP: that makes 12 pages",
-            "4": "The ATTACH",
             "none": "None: the limit is about memory, not about devices",
+            "4": "The ATTACH",
         },
         {
             "3": Distractor(

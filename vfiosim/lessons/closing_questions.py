@@ -126,9 +126,9 @@ QUESTIONS: dict[str, Question] = {
         _unbind,
         "the helper has a descriptor for the same file. The driver cannot leave a device that somebody has open, so it waits.",
         {
+            "waits": "It waits until the last holder of the file lets go",
             "EBUSY": "It is refused with EBUSY: the device is in use",
             "cut": "It takes the device away at once; the helper's next call fails",
-            "waits": "It waits until the last holder of the file lets go",
         },
         {
             "EBUSY": Distractor(
@@ -171,8 +171,8 @@ QUESTIONS: dict[str, Question] = {
         "which no descriptor leads any more. From now on the broker has to close the file.",
         {
             "ends": "It ends with the program that made it",
-            "half": "The file lives on, but without the iommufd: nobody has that open",
             "lives": "It lives on, and the iommufd with it",
+            "half": "The file lives on, but without the iommufd: nobody has that open",
         },
         {
             "ends": Distractor(

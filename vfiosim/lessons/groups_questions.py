@@ -86,9 +86,9 @@ QUESTIONS: dict[str, Question] = {
         "iommufd. The kernel refuses any other.",
         {
             "0": "It succeeds: each node has an owner of its own",
+            "EPERM": "EPERM: somebody else owns the DMA of the group",
             "moved": "It succeeds, and both devices now belong to the second iommufd",
             "EBUSY": "EBUSY: somebody uses the group",
-            "EPERM": "EPERM: somebody else owns the DMA of the group",
         },
         {
             "0": Distractor(
@@ -136,10 +136,10 @@ QUESTIONS: dict[str, Question] = {
         _give_it_back,
         "the rule holds in both directions. While user space owns the DMA of a group, no driver may do DMA for the kernel in it.",
         {
+            "EBUSY": "EBUSY: ahci does not get the disk",
             "0": "ahci gets the disk: the disk is another device, and nobody has bound that",
             "cut": "ahci gets the disk, and the VMM loses usb",
             "waits": "The call waits until usb is closed",
-            "EBUSY": "EBUSY: ahci does not get the disk",
         },
         {
             "0": Distractor(
@@ -177,7 +177,7 @@ CHECK = (
         "tool opens <code>/dev/vfio/2</code>, to get at <code>vfio1</code>. What comes back?",
         _one_is_left,
         "the group counts its bound devices. vfio2 is one, and one is enough to keep the group's file closed.",
-        {"ok": "It opens: vfio1 is free", "EBUSY": "EBUSY", "EPERM": "EPERM"},
+        {"EBUSY": "EBUSY", "ok": "It opens: vfio1 is free", "EPERM": "EPERM"},
         {
             "ok": "You looked at one device. vfio1 is free, but the file leads to the whole group, and vfio2 is still bound.",
             "EPERM": "EPERM is about the owner of the DMA. The open of a group asks only whether a device is bound.",
@@ -190,7 +190,7 @@ CHECK = (
         "<code>usb</code>: GET_DEVICE_FD. How does that end?",
         _a_flag,
         "with an iommufd as container nobody claims the DMA before the first device is opened. That claim meets ahci.",
-        {"0": "A descriptor: the group is viable", "EBUSY": "EBUSY", "EPERM": "EPERM"},
+        {"0": "A descriptor: the group is viable", "EPERM": "EPERM", "EBUSY": "EBUSY"},
         {
             "0": "The flag says that there is an iommufd. It does not say that the group's DMA was claimed, and the disk has ahci.",
             "EBUSY": "EBUSY is about the group's file and the nodes: one of them shuts the other. Here only the group's "

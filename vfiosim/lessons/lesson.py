@@ -79,6 +79,7 @@ class Lesson:
     def finish(self) -> Finish:
         """The end of the lesson: what its reader can do now, and which one is next."""
         can, then = ENDS[self.number]
+        then = then if self.number != "00" else ("", "")  # that page ends with it
         quiz = [question.name for question in self.check]
         names = [question.name for question in self.questions.values()] + [*self.tasks] + quiz
         main, further = ([name for name in names if (name in self.further) is later] for later in (False, True))

@@ -118,9 +118,9 @@ LEVELS = (
     ),
     Level(
         "moving house",
-        "The card reads by address space 1. Give it another one with the same memory, and end the old one.",
+        "The card reads by address space 2. Give it another one with the same memory, and end the old one.",
         start=_MEMORY,
-        goal="npinned of iopt_pages * is 4, iommufd_ioas 1 is gone",
+        goal="npinned of iopt_pages * is 4, iommufd_ioas 2 is gone",
         moves="DETACH, UNMAP, IOAS_ALLOC, MAP, ATTACH, DESTROY oldest, DESTROY newest",
         hints="Is DETACH needed? / A second ATTACH moves the card. / IOAS_ALLOC, MAP, ATTACH, DESTROY oldest.",
         explained="ATTACH moves the card from table to table. The old one has no user left, so DESTROY is not refused.",

@@ -26,8 +26,8 @@ R13, ITSELF = PUZZLES["R13"], ROOMS["mapped-into-itself"]
 MAPPED, HELD, EXITS = "The mapping is complete", "for as long as the mapping lasts", "process vmm exits"
 CARD = "vfio_device vfio0"
 RING = ("file vfio0#1", "vfio_device_file 1", "file iommu#1", "iommufd_ctx 1")
-OUTSIDE = ("iommufd_ioas 2", "iommufd_group 1")  # of no ring
-LEFT = (*RING, "iommufd_ioas 1", "iopt_area 1", "iopt_pages 1", CARD, "iommufd_device 1", *OUTSIDE)
+OUTSIDE = ("iommufd_ioas 3", "iommufd_group 1")  # of no ring
+LEFT = (*RING, "iommufd_ioas 2", "iopt_area 1", "iopt_pages 1", CARD, "iommufd_device 1", *OUTSIDE)
 VIEW = ("fds vmm", *LEFT, "iopt_area", "iopt_pages")
 
 
@@ -149,9 +149,9 @@ QUESTIONS: dict[str, Question] = {
         "the address space holds the card's file, for it has mapped it. So the file stays when its last descriptor is closed, "
         "and with the file its binding. But who holds the address space, when the program is gone? See below.",
         {
+            "ever": "it stays bound for ever",
             "EINVAL": "the map was refused: a card is no memory",
             "free": "it is free: the end of a program closes everything",
-            "ever": "it stays bound for ever",
         },
         {
             "EINVAL": Distractor(
@@ -185,7 +185,7 @@ QUESTIONS: dict[str, Question] = {
                 "The binding holds it. The exit of the process gives back descriptors only.", at=EXITS
             ),
             "-iommufd_ctx 1": Distractor("Its file owns it, and is still held when the process exits.", at=EXITS),
-            "-iommufd_ioas 1": Distractor("The iommufd holds it, and it holds every mapping in it.", at=MAPPED),
+            "-iommufd_ioas 2": Distractor("The iommufd holds it, and it holds every mapping in it.", at=MAPPED),
             "-iopt_area 1": Distractor(
                 "The address space owns it. It is the place of the mapping, and holds what it shows.", at=MAPPED
             ),
@@ -196,7 +196,7 @@ QUESTIONS: dict[str, Question] = {
             "-iommufd_device 1": Distractor(
                 "The card holds it when the process exits, and it holds the iommufd's file.", at=EXITS
             ),
-            "+iommufd_ioas 2": Distractor(
+            "+iommufd_ioas 3": Distractor(
                 "The iommufd holds it when the process exits. But nothing is mapped in it: it holds nobody.", at=EXITS
             ),
             "+iommufd_group 1": Distractor(
@@ -218,8 +218,8 @@ QUESTIONS: dict[str, Question] = {
         "any file that leads back to its holder.",
         {
             "mended": "yes: no device can be mapped any more",
-            "memory": "no: now a file of memory cannot be mapped either",
             "iommufd": "no: the same can be done with a file of another kind",
+            "memory": "no: now a file of memory cannot be mapped either",
         },
         {
             "mended": Distractor(
@@ -304,7 +304,7 @@ CHECK = (
         "written. What is the card attached to now?",
         _attached_to,
         "the reply is written last, and the way out detaches. That is the undo of a first attach, not of a move.",
-        {"old": "to the old one", "new": "to the new one", "nothing": "to nothing"},
+        {"old": "to the old one", "nothing": "to nothing", "new": "to the new one"},
         {
             "old": Distractor(
                 "It does not move back. The way out knows the undo of a first attach: it has detached it.",
@@ -320,8 +320,8 @@ CHECK = (
         "who puts the last reference runs the destructor, with all locks that it holds. Here the destructor wants one of these.",
         {
             "other": "another thread, which waited for this one",
-            "itself": "the same thread, which called close",
             "dead": "nobody: its holder had ended without giving it back",
+            "itself": "the same thread, which called close",
         },
         {
             "other": "You thought of two threads that wait for each other. The last step names one thread only: it "
@@ -336,7 +336,7 @@ CHECK = (
         _the_old_token,
         "the check of the token also sets it, before the descriptor is looked at. A check that changes something has to "
         "come last.",
-        {"0": "0: a refused call changes nothing", "EACCES": "EACCES: the token is another one now"},
+        {"EACCES": "EACCES: the token is another one now", "0": "0: a refused call changes nothing"},
         {
             "0": Distractor(
                 "The BIND was refused after its new token had been set, and nobody sets the old one again.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ..kernel.variants import VARIANTS
 from ..lab import Distractor, ExperimentResult, Question
@@ -47,7 +48,11 @@ def _an_access() -> ExperimentResult:
 
 def _noiommu() -> ExperimentResult:
     able = tuple(kernel for kernel in KERNELS if bind(kernel, "bare").result.startswith("ID"))
-    return shown(bind("v7.2", "bare"), able)
+    return replace(_bare("v7.2"), answer=able)
+
+
+def _bare(kernel: str) -> ExperimentResult:
+    return shown(bind(kernel, "bare"))
 
 
 def _without_rights() -> ExperimentResult:
@@ -103,8 +108,8 @@ QUESTIONS: dict[str, Question] = {
         "else's device.",
         {
             "0": "0: it tells about the first device there is",
-            "EINVAL": "EINVAL: 0 is no ID at all",
             "ENOENT": "ENOENT: there is no such object",
+            "EINVAL": "EINVAL: 0 is no ID at all",
         },
         {
             "0": "You expected IDs to count from 0. They are names of objects and begin with 1, so there is no device object 0.",
@@ -120,9 +125,9 @@ QUESTIONS: dict[str, Question] = {
         "and nothing to bind. The question can no longer be asked.",
         {
             "ID 0": "It binds, and out_devid is 0: the author's yes was taken",
+            "no node": "It cannot even be opened: there is no node",
             "ENODEV": "BIND says ENODEV: the posted code was taken",
             "ID 1": "It binds, and out_devid is 1",
-            "no node": "It cannot even be opened: there is no node",
         },
         {
             "ID 0": "You expected the author's yes in the merged kernel. There is no BIND at all: there is no "
@@ -144,11 +149,14 @@ QUESTIONS: dict[str, Question] = {
             **dict.fromkeys(
                 ("-v5", "-v5r"), Distractor(BY_TRUST, refute=lambda: shown(bind("v5", "bare"), at="noiommu mode"))
             ),
-            **dict.fromkeys(
-                ("+v6.6", "+v7.2"),
-                "You expected the mode of the patch in a merged kernel. There such a card has no node: no "
-                "/dev/vfio/devices/vfio0.",
-            ),
+            **{
+                f"+{kernel}": Distractor(
+                    "You expected the mode of the patch in a merged kernel. There such a card has no node: no "
+                    "/dev/vfio/devices/vfio0.",
+                    refute=partial(_bare, kernel),
+                )
+                for kernel in ("v6.6", "v7.2")
+            },
         },
         kind="set",
     ),
@@ -171,7 +179,7 @@ QUESTIONS: dict[str, Question] = {
         _posted_number,
         "the merged BIND is 0x3b76, and 0x3b77 is ATTACH. A patch is a proposal: its numbers are as little a promise as "
         "its rules.",
-        {"same": "Yes: numbers of requests never change", "other": "No: that number is another request now"},
+        {"other": "No: that number is another request now", "same": "Yes: numbers of requests never change"},
         {
             "same": "Numbers of merged requests never change, that is true. This one was in a patch only: 7.2 reads "
             "0x3b77 as ATTACH, and nothing is bound yet."
@@ -199,9 +207,9 @@ CHECK = (
         "object 1 is an access, not a device: no hardware stands behind it. The kernel looks for a device of this ID and finds "
         "none. So the author's warning holds still: have an ID, and it need not be good for everything.",
         {
+            "ENOENT": "ENOENT: there is no such device",
             "0": "0: every ID that BIND gives is good for this",
             "EBUSY": "EBUSY: the device is bound",
-            "ENOENT": "ENOENT: there is no such device",
         },
         {
             "0": "You expected every ID to be good for every request. An ID names an object of one kind. Object 1 is "

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from typing import Any
 
 from ..kernel.posted import v5
@@ -15,9 +15,10 @@ from ..kernel.vfio import device_cdev
 from ..lab import progress
 from ..naming import must_be_one_of
 from .no_dma_calls import DEVICES, KERNELS, bind
-from .tables import Shown, table
+from .tables import Code, Shown, table
 
 REFUSED = ("ENODEV", "no node", "EPERM")
+SAME = "← the same"
 
 
 _TAKE_FROM_IT = """
@@ -42,17 +43,20 @@ def _fate(kernel: str, device: str) -> str:
 def side_by_side(device: str) -> Shown:
     """The steps of one BIND, a column for each kernel, where they differ. Raises ValueError for an unknown device."""
     must_be_one_of(DEVICES, device, "device")
-    columns = [[step.sentence for step in [*bind(kernel, device).steps][1:-1]] for kernel in KERNELS]
+    columns = [[step.sentence for step in bind(kernel, device).steps] for kernel in KERNELS]
     longest = max(columns, key=len)
     rows = [*zip_longest(*(_aligned(column, longest) for column in columns), fillvalue="")]
     lines = []
     for alike, some in groupby(enumerate(rows, 1), key=lambda row: _alike(rows[row[0] - 1 :])):
         found = [*some]
         if alike:
-            lines.append([_range(found[0][0], found[-1][0]), *("the same" if cell else "" for cell in found[-1][1])])
+            lines.append([_range(found[0][0], found[-1][0]), *("alike" if cell else "" for cell in found[-1][1])])
         else:
-            lines += [[str(number), *row] for number, row in found]
-    return table(["step", *KERNELS], lines, ("Refused", "out_devid"), letters=14)
+            for number, row in found:
+                told = [SAME if cell and cell == left else cell for left, cell in pairwise(["", *row])]
+                lines.append([str(number), *told])
+    counted = ["in all", *(f"{len(column)} steps" for column in columns)]
+    return table(["step", *KERNELS], [*lines, counted], ("Refused", "out_devid"), letters=14)
 
 
 def _alike(rows: Sequence[tuple[str, ...]]) -> bool:
@@ -96,7 +100,14 @@ ASSUMED = [one.partition(":")[0] for one in V5.assumptions]
 QUESTION = {2: "Question 1: ", 9: "Question 2: "}  # where the two questions of the mail hang
 
 
-NOIOMMU, LATER = ("08 noiommu", "08 check: without rights"), "once you have answered"  # what one line answers
+NOIOMMU = ("08 noiommu", "08 check: without rights")  # what one line answers
+
+
+_TWO_LINES = """
+<p><b>What to take from it.</b> Line 3 is question 1: take the line away, and <code>led</code> gets through. In line 10 the mail
+gives the open a place for the ID. With <code>led</code> nobody writes there, so the 0 of the beginning stays. Question 2 asks
+whether to promise that.</p>
+"""
 
 
 class _Mail(Shown):
@@ -121,8 +132,8 @@ def _mail(whole: bool) -> Shown:
         left_out = "" if assumed is None else ASSUMED[assumed]
         ours = our_line(function, part)
         if function is v5.enter_noiommu_mode and not whole:
-            said, quoted, ours = "negative: two questions below", LATER, LATER
-        lines.append([f"{number + 1}", QUESTION.get(number, "") + said, quoted or "–", ours, left_out])
+            said, quoted, ours = "negative: this line is shown once you have answered two questions below", "", ""
+        lines.append([f"{number + 1}", QUESTION.get(number, "") + said, Code(quoted), Code(ours), left_out])
     head = [
         "",
         "in our words",
@@ -130,7 +141,7 @@ def _mail(whole: bool) -> Shown:
         "our line",
         "what the mail leaves out, and we assume",
     ]
-    return table(head, lines, (*ASSUMED, *QUESTION.values()), letters=13)
+    return Shown(table(head, lines, (*QUESTION.values(),), letters=13)._repr_html_() + _TWO_LINES)
 
 
 def our_line(function: Callable[..., Any], part: str) -> str:

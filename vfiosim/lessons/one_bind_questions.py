@@ -67,9 +67,9 @@ QUESTIONS: dict[str, Question] = {
         "behind 3. The gate of the other file is still shut: <code>access_granted</code> is 0.",
         {
             "0": "0: the device is bound, so it answers",
+            "EINVAL": "EINVAL: nothing can be asked through this file yet",
             "EBADF": "EBADF: the second descriptor is not valid",
             "EBUSY": "EBUSY: the device is in use through the other file",
-            "EINVAL": "EINVAL: nothing can be asked through this file yet",
         },
         {
             "0": Distractor(

@@ -281,10 +281,7 @@ GOOD_STRUCT = Task(
 
 def exercise() -> Exercise:
     """The third task of the lesson."""
-    reserve = GOOD_STRUCT.solved().machine.trace
-    return Exercise(
-        GOOD_STRUCT, lambda session: Bench(session, show=("open", "bind", "descriptor"), only=BIND, reserve=reserve)
-    )
+    return Exercise(GOOD_STRUCT, lambda session: Bench(session, show=("open", "bind", "descriptor"), only=BIND))
 
 
 FURTHER = (NINE_REFUSALS.name, "03 what it held", "03 once more", "03 check: behind EBADF")

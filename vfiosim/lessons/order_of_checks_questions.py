@@ -211,8 +211,8 @@ CHECK = (
         "interrupts cannot be isolated. The struct was right.",
         {
             "root": "the program may not do this: run it as root",
-            "field": "a field of the struct is wrong",
             "owner": "the struct is right, and somebody else has the group's DMA, or the computer cannot isolate it",
+            "field": "a field of the struct is wrong",
         },
         {
             "root": Distractor(

@@ -133,7 +133,7 @@ CHECK = (
         _how_often,
         "only a few effects lie between looking and telling. A test hits them rarely, and a test that misses "
         "them proves nothing. So every schedule has to be tried.",
-        {"never": "in none", "rarely": "in less than a fifth", "often": "in every second one, or more"},
+        {"never": "in none", "often": "in every second one, or more", "rarely": "in less than a fifth"},
         {
             "never": "You expected one interruption to be too few. It is two switches, there and back. After these two the "
             "group is open and a device is bound.",

@@ -293,9 +293,9 @@ QUESTIONS: dict[str, Question] = {
         "and taking one step; clearing waits for it.",
         {
             "nothing": "nothing: A takes a reference, or finds no VM",
+            "freed": "A uses the VM after it was freed",
             "errno": "BIND fails with an errno",
             "leak": "the VM is never freed",
-            "freed": "A uses the VM after it was freed",
         },
         {
             "nothing": Distractor(

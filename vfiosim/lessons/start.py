@@ -144,13 +144,13 @@ QUESTIONS: dict[str, Question] = {
         options=WALKED,
     ),
     AGAIN: Question(
-        "The card is bound. You press <b>bind</b> once more. What does the kernel say?",
+        "The card is bound. Now the program calls bind once more. What does the kernel say?",
         partial(_refused, bound, lambda session: session.bind(3, iommufd=4)),
         "the kernel looks whether the file is bound, refuses, and gives back what the call has taken on its way: the last steps.",
         {
-            "0": "0: it works once more",
             "EBUSY": "EBUSY: somebody else has the card",
             "EINVAL": "EINVAL: what is asked makes no sense now",
+            "0": "0: it works once more",
         },
         {
             "0": Distractor(
@@ -169,9 +169,9 @@ QUESTIONS: dict[str, Question] = {
         "(Two boxes hold each other here: the iommufd and the card's object in it. The end of the binding takes one of these "
         "arrows away; 02 has more.)",
         {
+            "free": "it is free again",
             "bound": "it stays bound until somebody frees it",
             "closed": "nobody can use it any more, and the iommufd keeps it",
-            "free": "it is free again",
         },
         {
             "bound": Distractor(
@@ -265,9 +265,7 @@ KEEP = Task(
 
 
 def _exercise(task: Task) -> Exercise:
-    steps = task.solved().machine.trace
-    show = ("descriptor",)
-    return Exercise(task, lambda session: UnfilledBench(session, show=show, only=BIND, reserve=steps, **WALKED))
+    return Exercise(task, lambda session: UnfilledBench(session, show=("descriptor",), only=BIND, **WALKED))
 
 
 free_it = partial(_exercise, FREE)  # one close

@@ -10,6 +10,10 @@ from ..lab.style import words
 SHORT = 8  # letters of a title that is not broken into lines
 
 
+class Code(str):
+    """A cell that is code."""
+
+
 class Shown:
     """A piece of HTML that is text in a terminal."""
 
@@ -36,9 +40,13 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], loud: Sequence[st
     rows = ["".join(map(title, head))]
     for line in lines:
         rest = (
-            f'<td style="{cell}{stands_out if each.startswith((*loud,)) and loud else ""}">{escape(each)}</td>'
+            f'<td style="{cell}{stands_out if each.startswith((*loud,)) and loud else ""}">{_inner(each)}</td>'
             for each in line[1:]
         )
         rows.append(title(line[0]) + "".join(rest))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return Shown(f'<table style="border-collapse:collapse;margin:4px 0">{body}</table>')
+
+
+def _inner(cell: str) -> str:
+    return f'<code style="font-size:inherit">{escape(cell)}</code>' if isinstance(cell, Code) and cell else escape(cell)

@@ -65,8 +65,8 @@ def _bound(session: Session) -> bool:
 
 
 OPEN_GATE = Task(
-    "Jo's third patch opens the gate <i>before</i> <code>out_devid</code> is written, and not after it. Make the mistake show: a "
-    "BIND fails, the device is closed, and yet the gate of its file is open.",
+    "In another patch of Jo's the gate opens one line too early: that line and the line before it have changed places. Make the "
+    "mistake show: a BIND fails, the device is closed, and yet the gate of its file is open.",
     partial(ready, patches=JO["gate"]),
     Goal(
         facts.value("vfio_device_file 1", "access_granted", 1),
@@ -103,7 +103,7 @@ def climbed(order: Sequence[str]) -> Judged:
     for one in tried:
         if one.wrong:
             why = f"When {FAULTS[one.number]}, {one.wrong}."
-            return Judged(place, why, one.trace, len(one.trace))
+            return Judged(place, why, *one.shown)
     steps = tried[-1].trace
     if tuple(order) != RIGHT:
         return Judged(0, "No failure enters above out_close_device, so this line is never done.", steps, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..explore.differences import ALLOWED, differences
+from ..explore.differences import ALLOWED, Difference, differences
 from ..lab import Outcome, Session
 from ..lab.session import LessonCall
 from ..machine import Call, Machine
@@ -80,13 +80,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Failed:
-    """A BIND that failed: how it ended, its steps, what it had taken in that order, and what else is not as before."""
+    """A BIND that failed: how it ended, its steps, what it had taken in that order, and what else is not as before.
+
+    `paths` are those of the latter's cells.
+    """
 
     number: int
     outcome: Outcome
     trace: Trace
     bars: tuple[Bar, ...]
     others: tuple[str, ...]
+    paths: tuple[str, ...] = ()
 
     @property
     def back(self) -> tuple[str, ...]:
@@ -113,6 +117,23 @@ class Failed:
             return f"{told}: {', '.join((gone or self.others)[:3])}"
         return "" if list(self.back) == given[::-1] else f"this is not the reverse order: {', '.join(self.back)}"
 
+    @property
+    def shown(self) -> tuple[Trace, int]:
+        """Its steps, and the one at which what is wrong is to be seen: the crash, what is freed, or at the end what is left."""
+        at = next((step.index + 1 for step in self.trace if step.refused == "oops"), 0)
+        if at or not self.wrong:
+            return self.trace, at or len(self.trace)
+        gone = [what for what in self.others if what.endswith(GONE)]
+        if gone and self.left == self.others:
+            freed = (
+                step.index + 1 for step in self.trace for one in step.changes if one.what in gone[0] and not one.new
+            )
+            steps, paths = self.trace[: next(freed)], [gone[0].replace(GONE, ".")]
+        else:
+            steps, paths = self.trace, [*(TAKEN[what][0] for what in self.left if what in TAKEN), *self.paths]
+        steps = steps.ending_in(self.wrong[0].upper() + self.wrong[1:], cells=lambda _: (*paths,))
+        return steps, len(steps)
+
     def __str__(self) -> str:
         return f"When {FAULTS[self.number]}: {self.outcome.result}, and {self.wrong or 'nothing is left behind'}"
 
@@ -124,7 +145,8 @@ def failed(number: int, patches: Functions = AS_IT_IS) -> Failed:
     session = Session(start=partial(ready, patches=patches))
     outcome, trace = bind_failing(session, number), session.steps
     bars = tuple(_bars(trace))
-    return Failed(number, outcome, trace, bars, tuple(_others(trace, {bar.what for bar in bars if bar.back is None})))
+    others = [*_others(trace, {bar.what for bar in bars if bar.back is None})]
+    return Failed(number, outcome, trace, bars, tuple(one.what for one in others), tuple(one.path for one in others))
 
 
 def _told(edit: Edit) -> str:
@@ -146,9 +168,9 @@ def _bars(trace: Trace) -> list[Bar]:
     return sorted([*ended, *held.values()], key=lambda bar: bar.taken)
 
 
-def _others(trace: Trace, kept: Collection[str]) -> Iterator[str]:
+def _others(trace: Trace, kept: Collection[str]) -> Iterator[Difference]:
     """What is not as before, but for what the bars tell."""
     about = [TAKEN[what][0].partition(".")[0] for what in kept]
     for found in differences(trace.start, trace.end):
         if f"{found.oid.partition(' ')[0]}.{found.cell}" not in ALLOWED and found.oid not in about:
-            yield found.what
+            yield found

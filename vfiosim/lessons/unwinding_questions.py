@@ -39,11 +39,10 @@ def _what_stays() -> ExperimentResult:
     one = failed(NOT_READY)
     devid = one.trace.end.objects["vfio_device_file 1"].fields["devid"]
     evidence = (
-        f"taken: {', '.join(bar.what for bar in one.bars)}",
         f"still held: {', '.join(one.left) or 'nothing'}",
         f"the file's devid is {devid} still: a mere number, which nobody reads until the next BIND has written it anew",
     )
-    return _shown(one, str(len(one.left)), "one binding less", *evidence)
+    return _shown(one, str(len(one.left)), "The call returns", *evidence)
 
 
 def _way_back() -> ExperimentResult:
@@ -132,15 +131,17 @@ QUESTIONS: dict[str, Question] = {
         "BIND has taken nine things, from the blocked group to an ID in the iommufd. Then the driver is to switch the card on, and "
         "it is not ready: EIO. When the call has returned −1, how many of the nine does the machine still hold?",
         _what_stays,
-        "a call that fails gives back all that it has taken, before it returns.",
+        "a call that fails gives back all that it has taken, before it returns. What it does for that is its <i>way out</i>, or "
+        "<i>unwinding</i>.",
         wrong={
             "9": "You expected the things to go back when the program closes its device. This program keeps its file "
-            "open and tries again. So the failed call itself gives them back.",
-            "8": "You expected only the last thing to go back. Where there is no binding none of the nine is needed, "
+            "open and tries again. So the failed call itself gives them back, before it returns EIO.",
+            "8": "You expected only the last thing to go back. After EIO there is no binding, and none of the nine is needed: "
             "so all go back, the group's count as well.",
-            "1": "Perhaps you think of the device's file. Descriptor 3 held it before; this call has not taken it.",
+            "1": "Perhaps you think of the device's file. Descriptor 3 held it before; the call that returns EIO has not taken it.",
         },
-        otherwise="Where there is no binding nobody needs any of the nine. So the call gives back all of them before it returns.",
+        otherwise="After EIO there is no binding, and nobody needs any of the nine. So the call gives back all of them before it "
+        "returns.",
         view=VIEW,
         kind="number",
         hints=("The program still has descriptors 3 and 4. Nothing else is owed to it.",),
@@ -183,7 +184,7 @@ QUESTIONS: dict[str, Question] = {
         kind="number",
     ),
     "how many": Question(
-        "In Jo's next patch the line is back, and another one is gone: nothing gives the VM back on the way out. Jo lets each of "
+        "In another patch of Jo's that line is back. Now nothing gives the VM back on the way out. Jo lets each of "
         "the nine things fail once. After how many of these nine failures is the VM still held?",
         _how_many,
         "a lost line shows at every failure that comes after the taking, and at no other. The first two come before it:",
@@ -231,9 +232,9 @@ QUESTIONS: dict[str, Question] = {
         "777 is refused when group and lock are taken, and nothing else. So only the two lines that give "
         "these back have ever run:",
         {
+            "lost VM": "the one that gives the VM back",
             "none": "none: ten thousand tries are enough",
             "lost block": "the one that unblocks the group",
-            "lost VM": "the one that gives the VM back",
         },
         {
             "none": "All ten thousand fail at the same place, so they run the same two lines of the way out. The other "

@@ -104,8 +104,8 @@ QUESTIONS: dict[str, Question] = {
         "driver needs the VM simply has none. QEMU adds the file first, and says so in a comment.",
         {
             "True": "Yes: the file is on the list, and the device is bound",
-            "False": "No, and nobody says so",
             "EBUSY": "It cannot: FILE_ADD of a bound file is refused",
+            "False": "No, and nobody says so",
         },
         {
             "True": "You expected the device to learn of the VM later. BIND asks once whether the file belongs to a VM, "
@@ -135,8 +135,8 @@ QUESTIONS: dict[str, Question] = {
         "pins, iommufd, VM. So a VMM that ends needs no tear-down: its clean-up code is for cards that leave a VM that lives on.",
         {
             "vm": "The VM: the device held it, and nobody has unbound the device",
-            "iommufd": "The iommufd with its pinned pages: nobody has unmapped them",
             "nothing": "Nothing of all that",
+            "iommufd": "The iommufd with its pinned pages: nobody has unmapped them",
         },
         {
             "vm": Distractor(

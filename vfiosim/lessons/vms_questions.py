@@ -154,9 +154,9 @@ QUESTIONS: dict[str, Question] = {
         "it takes a reference only if the count is not zero yet: <code>kvm_get_kvm_safe</code>. From zero there is no way back, "
         "for somebody is freeing already. And a device without a VM is a good device:",
         {
+            "without": "it succeeds, and the device holds no VM",
             "takes": "it takes a reference: the count is 1 again, the VM lives on",
             "EINVAL": "it fails: EINVAL",
-            "without": "it succeeds, and the device holds no VM",
         },
         {
             "takes": "You expected the count to go from 0 back to 1. At 0 the VM is being freed already, and no new "
@@ -174,9 +174,9 @@ CHECK = (
         "the device has held the VM since BIND, so the VM lives as long as the device is open:",
         {
             "del 1": "FILE_DEL",
+            "close device": "the close of the device",
             "close list 1": "the close of the list (the kvm-vfio device)",
             "close VM 1": "the close of the VM's descriptor",
-            "close device": "the close of the device",
         },
         {
             "del 1": "FILE_DEL tells the file to forget the VM. The file's pointer was not counted, so VM 1 is still held.",
@@ -207,7 +207,7 @@ CHECK = (
         "FILE_ADD of the same file to the same list, for the second time. What does it say?",
         _listed_twice,
         "a list has a file once.",
-        {"0": "0: it succeeds", "EEXIST": "EEXIST", "EBUSY": "EBUSY"},
+        {"0": "0: it succeeds", "EBUSY": "EBUSY", "EEXIST": "EEXIST"},
         {
             "0": "You expected a second entry. FILE_ADD first looks whether the list has the file: with two entries "
             "one FILE_DEL would not be enough.",

@@ -43,6 +43,21 @@ def _opened_again(session: Session) -> bool:
     return "file vfio0#2" in session.machine.trace.end.objects
 
 
+def _hints(session: Session) -> tuple[str, ...]:
+    """Who has only the number of holders still to bring about is told of that half alone."""
+    if "iommufd_device 1" in session.state.objects and not leading_to(session, "iommu#"):
+        return (
+            "The iommufd is as it should be. Now count who holds the device's file.",
+            "Each descriptor is one holder of its file. A second number for the same file makes two.",
+            "One call more: dup 3.",
+        )
+    return (
+        "An object needs a holder. It need not be a descriptor.",
+        "BIND makes two more holders for the iommufd's file. A dup makes one more for the device's file.",
+        "Three calls: bind, dup 3, close 4. The first and the last cannot be swapped.",
+    )
+
+
 LIVE_WITHOUT_A_NUMBER = Task(
     "Two files are open: the device (3) and an iommufd (4). Bring the machine to the goal: the iommufd lives and no descriptor "
     "leads to it, and the device's one open file has exactly two holders.",
@@ -53,11 +68,7 @@ LIVE_WITHOUT_A_NUMBER = Task(
         facts.value("file vfio0#1", "f_ref", 2),
         facts.opened_once("vfio0"),
     ),
-    (
-        "An object needs a holder. It need not be a descriptor.",
-        "BIND makes two more holders for the iommufd's file. A dup makes one more for the device's file.",
-        "Three calls: bind, dup 3, close 4. The first and the last cannot be swapped.",
-    ),
+    _hints,
     without_a_descriptor,
     "BIND looks the iommufd up by its descriptor, so that has to be open still. From then on the binding and the device object "
     "hold its file, and descriptor 4 may go. A dup is a second descriptor for the same file, so the device's file counts two.",
@@ -74,9 +85,8 @@ LIVE_WITHOUT_A_NUMBER = Task(
 
 def exercise() -> Exercise:
     """The first task of the lesson."""
-    reserve = LIVE_WITHOUT_A_NUMBER.solved().machine.trace
     rows = ("open", "bind", "descriptor", "why")
-    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=BIND, reserve=reserve))
+    return Exercise(LIVE_WITHOUT_A_NUMBER, lambda session: Bench(session, show=rows, only=BIND))
 
 
 # ---- the second task: calls in an order

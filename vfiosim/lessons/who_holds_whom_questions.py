@@ -141,7 +141,7 @@ QUESTIONS: dict[str, Question] = {
             "3": "Perhaps you counted descriptor 4, too. It leads to another file.",
         },
         otherwise="Count the tables that lead to the file: that of the program, and that of the child.",
-        view=FILES,
+        view=(*FILES, "file iommu*"),
         about=(f"{FILE}.f_ref",),
         kind="number",
         hints=("Ask who would have to give it back.", "There are two programs now, each with a descriptor table."),
@@ -150,7 +150,7 @@ QUESTIONS: dict[str, Question] = {
         "The program opens <code>/dev/vfio/devices/vfio0</code> once more and gets descriptor 5. How many open files of the device "
         "are there now, and how many references does the first one have?",
         _a_second_open,
-        "each open makes a file with a counter of its own. dup, fork and messages give a file that there is one more holder.",
+        "each open makes a file with a counter of its own. dup, fork and messages add a holder to a file that is there already.",
         {
             "1 2": "one file, and it has 2 references",
             "2 1": "two files, and the first has 1 reference",
@@ -204,8 +204,8 @@ QUESTIONS: dict[str, Question] = {
         "the pointer first, or somebody would follow it later, into memory that belongs to something else by then. Each weak "
         "pointer needs such a rule: who clears it, before the object goes?",
         {
-            "lives": "It lives on, because the group points to it",
             "goes": "It goes, and the pointer is cleared on the way",
+            "lives": "It lives on, because the group points to it",
             "dangling": "It goes, and the pointer still leads to where it was",
         },
         {
@@ -256,8 +256,8 @@ QUESTIONS: dict[str, Question] = {
         "<code>/proc/PID/maps</code>, too.",
         {
             "goes": "It goes: no descriptor leads to it",
-            "lives": "It lives on, and the device stays bound",
             "unmapped": "close takes the mapping away, then the file goes",
+            "lives": "It lives on, and the device stays bound",
         },
         {
             "goes": Distractor(
@@ -294,8 +294,8 @@ CHECK = (
         _a_message,
         "a message on its way holds the files in it, and the socket holds the message.",
         {
-            "goes": "It goes, and the message arrives without it",
             "lives": "It lives on, and arrives",
+            "goes": "It goes, and the message arrives without it",
             "number": "It goes, and the receiver gets a number that leads nowhere",
         },
         {

@@ -96,8 +96,8 @@ QUESTIONS: dict[str, Question] = {
         "before it looks at anything else.",
         {
             "0": "0: the request's number says which struct it is",
-            "EINVAL": "EINVAL: the struct is too short",
             "EFAULT": "EFAULT: the struct cannot be read",
+            "EINVAL": "EINVAL: the struct is too short",
         },
         {
             "0": "You expected the kernel to know the size from the request. Numbers of VFIO requests tell no size. "

@@ -149,7 +149,7 @@ PUZZLES = (
         calls={"A": [("vmm", "close", DEV)], "B": [UNBIND]},
         properties=(can_end("the driver waits for the close, then leaves", A="0", B="12"),),
         faulty={"vfio_device_fops_release": let_go_of_registration_first},
-        happens="oops: A reads module of a null pointer",
+        happens="oops: A reads module through a null pointer",
         shortest=(105,),
         source="drivers/vfio/vfio_main.c: vfio_device_fops_release (v7.2)",
     ),

@@ -240,7 +240,7 @@ class Unwinding(Puzzle):
         found = self.sweep(names, patches, failures=schedules, **limits)
         name = self.called(names, patches or {})
 
-        def witness(what: str, point: FailurePoint, effects: int, in_short: str = "") -> Witness:
+        def witness(what: str, point: FailurePoint, effects: int, leak: Leak | None = None) -> Witness:
             steps: list[int] = []
 
             def run(schedule: tuple[str, ...]) -> Machine:
@@ -253,10 +253,11 @@ class Unwinding(Puzzle):
                 return machine
 
             at = f"{name} at {point.number} {point.errno}" if name else ""
-            return Witness(what, ("A",) * effects, run, lambda: steps[-1], at, in_short)
+            told = (leak.in_short, leak.cells) if leak else ()
+            return Witness(what, ("A",) * effects, run, lambda: steps[-1], at, *told)
 
         wrong = [
-            witness(f"{leak.in_a_line}. What failed: {tried.point.in_words}", tried.point, tried.effects, leak.in_short)
+            witness(f"{leak.in_a_line}. What failed: {tried.point.in_words}", tried.point, tried.effects, leak)
             for tried in sorted(found.points, key=lambda tried: tried.effects)
             for leak in sorted(tried.leaks, key=lambda leak: (not leak.line, leak.what))  # first what has a line
         ]

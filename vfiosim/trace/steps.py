@@ -47,6 +47,7 @@ class MicroStep(Place):
 TAKES = frozenset(("alloc", "get", "get_unless_zero", "copy_to_user"))  # operations that undo nothing
 GETS = frozenset(("get", "get_unless_zero"))  # those that count a reference
 GIVEN_BACK = "What was taken is given back, the last first."  # where the way out after a refusal says nothing itself
+LETS_GO = "The call holds the file no more."  # the same where no more was taken
 _PLACE = tuple(one.name for one in fields(Place))
 _place = attrgetter(*_PLACE)
 
@@ -150,7 +151,8 @@ class Grouper:
         if phase == Phase.RELEASE and micro.call in self._failed:
             phase = Phase.UNWIND.value
         if not sentence and micro.call in self._refused and micro.edits and micro.operation not in TAKES:
-            sentence, phase = GIVEN_BACK, Phase.UNWIND.value
+            own = all(edit.cell == "f_ref" and edit.key and edit.key[-1] == "running call" for edit in micro.edits)
+            sentence, phase = LETS_GO if own else GIVEN_BACK, Phase.UNWIND.value
         if sentence:
             if draft is not None and draft.telling.call == micro.call and _only_entered(draft):
                 draft.sentence, draft.phase, draft.telling, draft.place = sentence, phase, micro, micro

@@ -108,7 +108,7 @@ class _Box:
         mark = self.looks[node.key].mark
         folded = " folded" if node.folded and not bare(node) else ""
         freed = " freed" if now.get(node.key) == FREED else ""
-        read = " read" if node.key in self.read else ""
+        read = (" read" if node.key in self.read else "") + (" harmed" if node.key in self.harmed else "")
         corner = CALL_CORNER if node.kind == "thread" else CORNER
         head = len(titles(node)) * TITLE + HEAD
         high = self._height(head)

@@ -122,7 +122,7 @@ class Story:
             self.during[fact] = calls | self.during.get(fact, set())
         mine = self.pointing
         point = {
-            ends: other.pointing[ends] | names
+            ends: names | other.pointing[ends]  # its own first: an arrow leaves from there
             for ends, names in mine.items()
             if names != other.pointing.get(ends, names)
         }

@@ -18,8 +18,8 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 from ..trace import Trace
-from .facts import Arrow, LifeFact, Story, known_story, touched
-from .looks import CellRead, checked, grounds, looks, refused
+from .facts import Arrow, LifeFact, Story, known_story
+from .looks import CellRead, checked, grounds, harmed, looks, refused
 
 Frame = dict[str, str]
 
@@ -178,8 +178,10 @@ def graph(
     sentences = (step.sentence for step in trace if read is None or step.index + 1 in read)
     named = {oid for oid in names_in(sentences, story.things) if not fits(oid, hide)}
     arrows = story.arrows()
-    chosen = _choose(story, arrows, inside, only, hide, idle, rest, keep, asked, named)
-    drawing = Drawing(story, arrows, chosen, inside, _told_of(trace, seen), harmed(trace))
+    harms = harmed(trace)
+    asked_or_harmed = asked | {path.rpartition(".")[0] for paths in harms for path in paths} & story.things.keys()
+    chosen = _choose(story, arrows, inside, only, hide, idle, rest, keep, asked_or_harmed, named)
+    drawing = Drawing(story, arrows, chosen, inside, _told_of(trace, seen), harms)
     return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
 
 
@@ -190,16 +192,6 @@ def _told_of(trace: Trace, seen: list[CellRead]) -> list[CellRead]:
         one
         for one in checked(trace, seen)
         if one in refusing or not (one.oid.startswith("fds ") and one.cell == "limit")
-    ]
-
-
-def harmed(trace: Trace) -> list[tuple[str, ...]]:
-    """By step, the paths of the cells that contradict each other then, or of the freed memory that it touches."""
-    base = trace.micro[0].index if trace.micro else 0
-    micros = (trace.micro[step.first - base : step.last - base + 1] for step in trace)
-    return [
-        (*step.harmed, *filter(None, (touched(micro) for micro in some)))
-        for step, some in zip(trace, micros, strict=True)
     ]
 
 

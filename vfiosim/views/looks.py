@@ -1,4 +1,4 @@
-"""What the checks of a trace looked at: the cells that a thread read before it decided."""
+"""What the checks of a trace looked at, the cells that a thread read before it decided; and what is wrong at a step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..trace import MicroStep, Trace
+from .facts import lanes, touched
 
 READS = frozenset({"load", "load_acquire", "load_count", "xa_load", "read_once"})
 CHECKS = ("refuse_if", "require")
@@ -63,3 +64,18 @@ def _before(micros: tuple[MicroStep, ...], place: int) -> list[int]:
             elif micros[at].operation not in CHECKS:
                 break
     return found
+
+
+def harmed(trace: Trace) -> list[tuple[str, ...]]:
+    """By step, the paths of the cells that contradict each other then, or of the freed memory that it touches, and who crashes."""
+    lane = lanes(trace)
+    base = trace.micro[0].index if trace.micro else 0
+    micros = (trace.micro[step.first - base : step.last - base + 1] for step in trace)
+    return [
+        (
+            *step.harmed,
+            *filter(None, (touched(micro) for micro in some)),
+            *([f"thread {lane.get(step.thread, step.thread)}."] if step.refused == "oops" else ()),
+        )
+        for step, some in zip(trace, micros, strict=True)
+    ]

@@ -220,9 +220,9 @@ class Drawing:
         return self.keys.get((look.oid, look.cell)) or self.box(look.oid)
 
     def _at(self, path: str) -> str:
-        """The key of the row at this path."""
+        """The key of the row at this path; of a cell without a row, and of no cell, that of the box."""
         oid, _, cell = path.rpartition(".")
-        return self.keys.get((oid, cell), "")
+        return self.keys.get((oid, cell)) or self.box(oid)
 
     def box(self, oid: str) -> str:
         """The key of the box in which an object is drawn, "" if it is in none."""

@@ -119,11 +119,11 @@ async def sys_close(number: int) -> int:
 @kernel("fs/file.c")
 async def sys_dup(number: int) -> int:
     """A second descriptor for the same open file (also one opened with O_PATH)."""
-    say(Phase.VALIDATE, f"{current().process.label} calls dup({number}).")  # type: ignore[union-attr]
+    caller = current().process.label  # type: ignore[union-attr]
+    say(Phase.VALIDATE, f"{caller} calls dup({number}): the lowest free number is to lead to the same file.")
     file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     async with on_failure(fput, file):
         twin = await get_unused_fd_flags()
-    say(Phase.PUBLISH, "Descriptor {} now leads to {}.", twin, file)
     await fd_install(twin, file, "running call")
     return twin
 

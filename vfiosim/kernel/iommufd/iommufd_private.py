@@ -60,7 +60,7 @@ class IommufdObject(KObject):
     wait_cnt: Count = count()
 
     def __init__(self, engine: Engine, ictx: IommufdCtx) -> None:
-        super().__init__(engine)
+        super().__init__(engine, engine.label_of_slot(ictx.objects))
         self.ictx = ictx
         self.id = 0  # set when it is reserved, before anybody can find the object
 

@@ -147,7 +147,7 @@ PRESETS = (
         ),
         (
             *("file vfio0#1", "file vfio1#1", "file iommu#1", "file iommu#2"),
-            *("vfio_device vfio0", "vfio_device vfio1", "iommufd_device 1", "iommufd_device 2"),
+            *("vfio_device vfio0", "vfio_device vfio1", "iommufd_device 1", "iommufd_device 2", "iommufd_device 1#2"),
             *("vfio_group 1", "vfio_device_set slot 01:00", "iommufd_group 1", "iommu_group 1"),
         ),
     ),
