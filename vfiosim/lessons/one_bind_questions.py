@@ -39,7 +39,7 @@ def _the_same_number_again() -> ExperimentResult:
     (path, *_) = session.machine.why("iommufd_ctx 1").paths
     busy, here = session.done[-2].outcome.refused, _cell(session, "vfio_device_file 1", "iommufd")
     answer = "busy" if busy else "none" if not here else "kind" if asked.refused else "stays"
-    return found(session, answer, "Descriptor 4 now leads to", path.words, *told(asked), since=-2)
+    return found(session, answer, "calls dup(3)", path.words, *told(asked), since=-2)
 
 
 def _the_close_that_ends_it() -> ExperimentResult:
@@ -141,10 +141,10 @@ QUESTIONS: dict[str, Question] = {
         "BIND has looked the number up once, and holds the file that it found. What the number leads to later does not concern the "
         "binding. There is no request to unbind: a binding ends with the device's file.",
         {
+            "stays": "it is as before, with the iommufd that no number leads to",
             "kind": "it has no iommufd: calls through 3 fail with EBADFD",
             "none": "it has ended with the first close",
             "busy": "close fails with EBUSY while a device is bound",
-            "stays": "it is as before, with the iommufd that no number leads to",
         },
         {
             "kind": "You expected the binding to keep the number 4. A number is only a way to a file. BIND looks it up once, and "
