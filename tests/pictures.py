@@ -286,8 +286,12 @@ def misnumbered(player: Player) -> Iterator[str]:
 
 def unalarmed(player: Player) -> Iterator[str]:
     """The steps that tell of a crash, of freed memory, or of what is left or held, beside a picture in which nothing is red."""
+    callers = any(
+        node.kind == "thread" for node in player.graph.nodes
+    )  # in a race lab their code stands beside the picture
     for step in player.trace:
-        if step.refused in ("oops", "use after free", "broken") and not player.graph.harmed[step.index]:
+        wrong = step.refused in ("use after free", "broken") or (step.refused == "oops" and callers)
+        if wrong and not player.graph.harmed[step.index]:
             yield f"step {step.index + 1}: {step.sentence}"
 
 
