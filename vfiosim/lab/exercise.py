@@ -142,9 +142,7 @@ class Exercise(Asking):
             return
         self.bench.show_result()
         golf = self._golf(self.bench.session.calls_made)
-        self.because.value = (
-            "" if self.help.told else status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
-        )
+        self.because.value = "" if self.help.told else status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
         self.verdict.value = status([f'<p class="good"><b>✓ Solved.</b> {golf}</p>{self.help.solved()}'])
 
     def _met(self) -> list[str]:
