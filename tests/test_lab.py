@@ -94,7 +94,7 @@ def test_a_bench_beside_a_question_about_a_counter_stands_where_that_changes(ben
         (start.first_bind, "begins at step 1; End shows the result."),
         (
             one_bind.bind,
-            "stands at step 17 of 19, the last change that stays; Home shows the beginning, End the result.",
+            "opened at step 17 of 19, the last change that stays; Home shows the beginning, End the result.",
         ),
     ],
 )

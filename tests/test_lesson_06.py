@@ -228,7 +228,7 @@ def test_after_a_bind_the_picture_shows_the_owner():
     bench.buttons["bind"].click()
     stage = bench.trace_pane
     assert after(stage.trace, stage.step).objects["iommu_group 2"].fields["owner"] == "iommufd_ctx 2"
-    assert f"The picture stands at step {stage.step} of {len(stage.trace)}, which changes owner_cnt" in bench.message
+    assert f"The picture opened at step {stage.step} of {len(stage.trace)}, which changes owner_cnt" in bench.message
 
 
 def test_a_hint_looks_at_what_was_already_done():

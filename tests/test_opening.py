@@ -26,7 +26,7 @@ def test_a_refused_call_of_a_bench_opens_at_the_refusal_and_says_so(before, errn
     bench = press(Bench(), "open device", "open iommufd", before, "bind")
     assert at(bench.trace_pane).startswith(f"Refused with {errno}: ")
     step, last = bench.trace_pane.step, len(bench.trace_pane.trace)
-    assert f"The picture stands at step {step} of {last}, which refuses the call;" in bench.message
+    assert f"The picture opened at step {step} of {last}, which refuses the call;" in bench.message
 
 
 def two_calls() -> Sandbox:
@@ -124,7 +124,7 @@ def test_what_is_solved_shows_the_goal_reached_unless_the_reader_has_gone_elsewh
     exercise.check.click()
     assert exercise.message.startswith("✓ Solved.")
     assert stage.step == (1 if elsewhere else last)
-    assert (f"The picture stands at step {last} of {last}, the result;" in exercise.bench.message) is not elsewhere
+    assert (f"The picture opened at step {last} of {last}, the result;" in exercise.bench.message) is not elsewhere
 
 
 def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():

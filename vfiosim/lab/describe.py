@@ -52,7 +52,7 @@ def _walk(steps: Trace, at: int, watch: Collection[str], begins: bool, waits: bo
             ("where the call waits" if waits else "the result") if at == last else "the last change that stays"
         )
         end = "" if at == last else ", <b>End</b> the result"
-        where = f"<b>stands at step {at} of {last}, {why};</b> <b>Home</b> shows the beginning{end}"
+        where = f"<b>opened at step {at} of {last}, {why};</b> <b>Home</b> shows the beginning{end}"
     return f'. <span class="vfiosim-walk">The picture {where}.</span>'
 
 
