@@ -9,6 +9,7 @@ from vfiosim.lab import Exercise
 from vfiosim.lessons import misconceptions as M
 from vfiosim.lessons import one_bind as lesson
 from vfiosim.lessons.one_bind_questions import CHECK
+from vfiosim.views.player import Player
 
 ALL = {**lesson.LESSON.questions, **{question.name: question for question in CHECK}}
 EACH = pytest.mark.parametrize("name", ALL)
@@ -40,6 +41,24 @@ def test_a_typical_wrong_answer_is_told_what_misled_and_shown_a_run(name):
 def test_every_question_has_its_own_name_for_the_progress(name):
     assert ALL[name].name.startswith("01 ")
     assert len({question.name for question in ALL.values()}) == len(ALL)
+
+
+# ---- the benches
+
+
+@pytest.mark.parametrize("bench", [lesson.bind, lesson.kvm])
+def test_what_no_lesson_so_far_needs_is_not_drawn_and_every_arrow_stays(bench):
+    shown = bench()
+    shown.buttons["bind"].click()
+    player = shown.trace_pane.player.player
+    drawn = {row.cell for node in player.graph.nodes for row in node.rows}
+    assert drawn.isdisjoint(lesson.NOT_YET)
+    assert {"access_granted", "open_count", "users"} < drawn
+    whole = Player(player.trace, only=lesson.BIND)
+    assert {row.cell for node in whole.graph.nodes for row in node.rows}.issuperset(lesson.NOT_YET)
+    last = len(player.trace)
+    edges = [{edge.key for edge in one.graph.edges if one.frame(last).get(edge.key)} for one in (player, whole)]
+    assert len(edges[0]) >= len(edges[1])
 
 
 # ---- the first task: every refusal

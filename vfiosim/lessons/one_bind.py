@@ -43,6 +43,7 @@ BIND = frozenset(
         "iommufd_group",
     }
 )
+NOT_YET = ("vf_token", "in this iommufd", "cdev_opened", "owner_cnt")  # fields that no lesson so far needs
 KVM = BIND | {"file kvm*", "kvm"}
 
 
@@ -64,13 +65,17 @@ def rehearse(rehearsal: Callable[[Session], object]) -> Trace:
 
 def bind() -> Bench:
     """Open and bind; every field of the struct can be changed."""
-    return Bench(Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, reserve=rehearse(bound))
+    return Bench(
+        Session(start=opened), show=("open", "bind", "descriptor"), only=BIND, without=NOT_YET, reserve=rehearse(bound)
+    )
 
 
 def kvm() -> Bench:
     """Everything, with a VM; BIND is made with the right fields, so there are none to see."""
     rows = ("bind", "descriptor", "kvm", "why")
-    return Bench(Session(start=opened), show=rows, fields=False, only=KVM, reserve=rehearse(bound_for_a_vm))
+    return Bench(
+        Session(start=opened), show=rows, fields=False, only=KVM, without=NOT_YET, reserve=rehearse(bound_for_a_vm)
+    )
 
 
 # ---- the first task: every check refuses once
@@ -180,7 +185,9 @@ EVERY_REFUSAL = Task(
 def errors() -> Exercise:
     """The first task of the lesson."""
     rows = ("open", "bind", "descriptor")
-    return Exercise(EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=BIND, reserve=rehearse(bound)))
+    return Exercise(
+        EVERY_REFUSAL, lambda session: Bench(session, show=rows, only=BIND, without=NOT_YET, reserve=rehearse(bound))
+    )
 
 
 # ---- the second task: the steps of a BIND in their order
@@ -317,7 +324,9 @@ FREE_THE_DEVICE = Task(
 )
 
 exercise = partial(
-    Exercise, FREE_THE_DEVICE, lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM)
+    Exercise,
+    FREE_THE_DEVICE,
+    lambda session: Bench(session, show=("descriptor", "kvm", "why"), only=KVM, without=NOT_YET),
 )
 
 FURTHER = (FREE_THE_DEVICE.name, "01 close the iommufd first", "01 check: a copy", "01 a device without DMA")

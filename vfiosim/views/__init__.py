@@ -24,7 +24,7 @@ def show(trace: Trace, **options: Any) -> Player:
 
     Options:
 
-    * `step` to begin with; `hide`, `only`, `idle`, `reserve` as in `graph`;
+    * `step` to begin with; `hide`, `only`, `idle`, `reserve` as in `graph`; `without`: names of rows that are not drawn;
     * `views`: those open at first, some of "graph", "lanes" (the locks of each thread), "counters", "source", "details";
     * `presenter=True`, for a room: large letters, keys only, no code, at most 20 nodes where kinds can be put together;
     * `collapse`: kinds or names (or tuples of them) that are drawn as one box each where there are more than 20 nodes;

@@ -17,7 +17,7 @@ from ..trace import MicroStep, Step, Trace
 from .at_once import running_cell
 from .atlas import Atlas
 from .brief import Brief
-from .collapse import MOST, Group, fold
+from .collapse import MOST, Group, fold, without_rows
 from .collapse import collapse as collapsed
 from .counters import counts_over
 from .draw import svg
@@ -71,6 +71,8 @@ class Player:
 
     `brief` is what is to be seen before the reader takes finer steps than those of the walk.
 
+    `without` are names of rows that are not drawn, in whichever box they are.
+
     `log` are lines above the picture, each with the step to which it leads, 0 for none. `read`: as in `graph`.
 
     `graph` is all that ever occurs in the picture; `layout` is where it stands, None with nothing to draw.
@@ -85,6 +87,7 @@ class Player:
         step: int = 0,
         only: Collection[str] = (),
         hide: Collection[str] = HIDDEN,
+        without: Collection[str] = (),
         idle: bool = False,
         reserve: Trace | Collection[Trace] = (),
         keep: Collection[str] = (),
@@ -111,6 +114,7 @@ class Player:
         self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
         whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep, read=read)
+        whole = without_rows(whole, {row.key for node in whole.nodes for row in node.rows if row.cell in without})
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
