@@ -93,6 +93,8 @@ def test_in_the_race_lab_the_lock_is_taken_out_and_the_shortest_way_into_harm_is
     races.explore.click()
     assert M.ONE_CALL_AFTER_THE_OTHER.name in races.message
     assert races.result.counterexample is not None
+    assert races.trace_pane is not None
+    assert races.trace_pane.trace[races.trace_pane.step - 1].sentence.startswith("Oops: A follows a null pointer")
     assert in_turn(races.result.counterexample.schedule) == "43 effects of A, then 41 of B, then 1 of A"
 
 

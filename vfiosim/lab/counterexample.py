@@ -14,6 +14,7 @@ from ..explore.result import counted
 from ..explore.touches import contested, contradicting, short_names, touches, variables
 from ..explore.turns import Turn, turns
 from ..trace import Trace
+from ..uapi import Errno
 from ..views.alone import Anew
 from . import controls as widgets
 from .listeners import listeners
@@ -32,12 +33,12 @@ class Counterexample(widgets.VBox):
         self.witness = witness
         several = {"views": ("graph",)} if len({*witness.schedule}) > 1 else {}
         own = {"atlas": Anew(), **several}
-        self.trace_pane = TracePane(witness.trace, step=step, **{**own, **options})
+        self.trace_pane = TracePane(witness.trace, step=self._at(step), **{**own, **options})
         self.trace_pane.on_step(self._tell)
         self.start = with_key(button("From the start", "before the first step (key Home)"), "home")
-        self.harm = with_key(button("", "the last step (key End)"), "end")
+        self.harm = with_key(button("", "the step that does the harm, else the last (key End)"), "end")
         self.start.on_click(lambda _: self.trace_pane.go_to(0))
-        self.harm.on_click(lambda _: self.trace_pane.to_end())
+        self.harm.on_click(lambda _: self.trace_pane.go_to(self._at(-1) % (len(self.trace) + 1)))
         self._shared = lru_cache(_shared_after)
         self.switches = text("does")
         self.turns, self.shared = text("lanes"), text("shared")
@@ -60,8 +61,13 @@ class Counterexample(widgets.VBox):
         """Show this one instead."""
         self.witness = witness
         self._shared.cache_clear()
-        self.trace_pane.show(witness.trace, step)
+        self.trace_pane.show(witness.trace, self._at(step))
         self._tell()
+
+    def _at(self, step: int) -> int:
+        """Where the picture stands: for the end of a way into harm at the step that does it; a process may die after that."""
+        wrong = (one.index + 1 for one in self.witness.trace if one.refused and one.refused not in Errno.__members__)
+        return max(wrong, default=step) if step == -1 and self.witness.what else step
 
     def _tell(self) -> None:
         """The threads, with the turn that the picture is in."""

@@ -50,7 +50,7 @@ def judged(result: Result, predicted: str | None, puzzle: Puzzle, beliefs: Mappi
 def _mistaken(result: Result) -> str:
     """Why a wrong prediction is wrong, and which picture refutes it."""
     if result.verdict == BROKEN:
-        return "You expected every order to end well. The steps below are one that does not; the last of them does the harm."
+        return "You expected every order to end well. The steps below are one that does not; the picture stands where harm is done."
     ways = counted(len(result.outcomes), "way", "ways")
     return (
         f"You expected that two calls at once must do harm in some order. Every order was tried: there are {ways} to end, and "
