@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.conftest import ROOT
-from vfiosim.views.script import script
+from vfiosim.views.script import script, terse
 
 ENTRIES = ("widget.js", "presents.js", "inline.js", "chips.js", "editor.js", "scheduler.js", "ordering.js")
 MODULES = sorted((ROOT / "assets" / "player").glob("*.js"))
@@ -31,3 +31,9 @@ def test_the_joined_script_imports_nothing_and_a_page_carries_no_code_of_a_widge
     assert not re.search(r"^(import|export) ", script("inline.js"), re.MULTILINE)
     assert re.findall(r"^(?:import|export) .*", script("widget.js"), re.MULTILINE) == ["export default {"]
     assert "save_changes" not in script("inline.js")
+
+
+def test_what_a_page_is_spared_of_the_script_is_comments_only() -> None:
+    text = terse('const a = "http://x"; // said\n  // whole\n  go(a);\n')
+    assert text == 'const a = "http://x";\ngo(a);\n'
+    assert not re.search(r"""(["'`])[^"'`\n]* // [^"'`\n]*\1""", script("inline.js"))

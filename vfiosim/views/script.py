@@ -34,7 +34,7 @@ def script(entry: str) -> str:
 
 def terse(text: str) -> str:
     """The script without its comments and indentation; it has no text that goes over several lines."""
-    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n|[ \t]+// .*$", "", text, flags=re.MULTILINE)
 
 
 def packed(text: str) -> str:
