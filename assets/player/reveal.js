@@ -25,11 +25,11 @@ export function reveal(root) {
   if (!ask.contains(pressed) || root.contains(pressed)) return;
   const verdict = pressed.closest(".vfiosim-controls") ? null : said; // a call has no verdict
   const view = box(scroller);
-  const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result"), ...verdicts].map((part) =>
-    box(part).bottom
-  );
+  const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")];
   const [picture, foot] = [".stage", ".foot"].map((name) => box(root.querySelector(name)));
-  const missing = Math.max(picture.bottom + foot.height, ...results) + 1 - view.bottom; // wherever the foot is seen now
-  const room = Math.min(box(verdict ?? pressed).top, box(root).top) - 4 - view.top;
+  const ends = [...results, ...verdicts].map((part) => box(part).bottom);
+  const missing = Math.max(picture.bottom + foot.height, ...ends) + 1 - view.bottom; // wherever the foot is seen now
+  const begins = (verdict ? [verdict, root] : [pressed, root, ...results]).map((part) => box(part).top);
+  const room = Math.min(...begins) - 4 - view.top;
   if (Math.min(missing, room) > 0) scroller.scrollTop += Math.min(missing, room);
 }

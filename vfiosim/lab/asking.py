@@ -37,11 +37,12 @@ class Asking(StaticFallback):
         if solution:
             self.hint, self.solution = self.help.hint, self.help.solution
         self.verdict = text("verdict")
+        self.because = text("because")  # below the steps: so the verdict and the picture are on one screen
 
     @property
     def message(self) -> str:
         """The verdict and the help, in words."""
-        return words(self.verdict.value + self.help.slot.value)
+        return words(self.verdict.value + self.because.value + self.help.slot.value)
 
     def _choices(self) -> Sequence[str]:
         """The answers that there are to choose from, as the reader reads them."""
@@ -49,7 +50,8 @@ class Asking(StaticFallback):
 
     def _below(self) -> str:
         """What stands below the verdict where there are no widgets."""
-        return "".join(child.static_html() for child in self.children if isinstance(child, StaticFallback))
+        shown = (child.static_html() for child in self.children if isinstance(child, StaticFallback))
+        return "".join([*shown, self.because.value])
 
     def static_html(self) -> str:
         """What is asked, with its choices or its hints to unfold, and what has been found out."""
@@ -62,4 +64,4 @@ class Asking(StaticFallback):
     def in_words(self) -> str:
         """What is asked, and what has been found out, as text."""
         items = [f"  {self.mark} {line}" for line in self._choices()]
-        return "\n".join([words(self._asked), *items, words(self.verdict.value)]).rstrip()
+        return "\n".join([words(self._asked), *items, words(self.verdict.value + self.because.value)]).rstrip()

@@ -118,8 +118,8 @@ class ByHand(Asking):
         self.again = made.reset
         self.again.on_click(lambda _: self.help.clear())
         buttons = row("", made.undo, made.redo, self.check, *self.help.buttons, self.again, self.moves)
-        shown = [made.schedule, made.next_calls, made.result, made.trace_pane]
-        self.children = [style(), self.asked, buttons, self.verdict, self.help.slot, *shown]
+        shown = [made.schedule, made.next_calls, made.result, self.verdict, made.trace_pane, self.because]
+        self.children = [style(), self.asked, buttons, self.help.slot, *shown]
         self._moved_on()
 
     @property
@@ -141,7 +141,7 @@ class ByHand(Asking):
 
     def _below(self) -> str:
         pane = self.sandbox.trace_pane
-        return pane.static_html() if len(pane.trace) else ""
+        return f"{pane.static_html() if len(pane.trace) else ''}{self.because.value}"
 
     def _thread(self, number: int) -> str:
         return thread_of(self.sandbox.run.machine.calls[number])
@@ -151,6 +151,7 @@ class ByHand(Asking):
             self.verdict.value = '<p role="alert"><b>No call has begun. Let one of them go on first.</b></p>'
             return
         self.sandbox.trace_pane.to_end()
+        self.sandbox.trace_pane.reveal()
         if self._under_way():
             self.verdict.value = self._so_far("<p><b>Not there yet.</b> Nothing is wrong so far: let a call go on.</p>")
             return
@@ -166,8 +167,8 @@ class ByHand(Asking):
         golf = f"You switched {made} times{f'; {enough}' if told else ''}."
         said = "".join(f"<li>{escape(line, quote=False)}</li>" for line in self.wrong)
         head = f'<p class="good"><b>✓ You have broken it.</b> {golf} The machine says:</p>'
-        why = f"<p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}"
-        self.verdict.value = f'<div role="status">{head}<ul>{said}</ul>{why}</div>'
+        self.because.value = f"<p><b>Why it works.</b> {self.task.explained}</p>"
+        self.verdict.value = f'<div role="status">{head}<ul>{said}</ul>{self.help.solved()}</div>'
 
     def _under_way(self) -> bool:
         """Is a call still to go on, and nothing done that misses it? Who looks then has not failed."""
@@ -185,7 +186,7 @@ class ByHand(Asking):
         return f'<div role="status">{head}<ul>{items}</ul>{why}{missing}</div>'
 
     def _moved_on(self) -> None:
-        self.verdict.value = ""
+        self.verdict.value = self.because.value = ""
         made = self.switches
         self.moves.value = f"You have switched {'once' if made == 1 else f'{made} times'}."
 

@@ -84,7 +84,6 @@ class Exercise(Asking):
         self.bench.listeners.append(lambda _: self._moved_on())
         buttons = row("", self.check, *self.help.buttons, self.moves)
         beside = widgets.Box([self.bench, *([self.goal] if self.goal else [])], kind="task")
-        self.because = text("because")
         self.bench.tell_at_picture(self.verdict, self.because)
         self.children = [style(), self.asked, buttons, self.help.slot, beside]
         self._moved_on()
@@ -108,11 +107,6 @@ class Exercise(Asking):
     def solved(self) -> bool:
         """Does the machine stand where the task wants it?"""
         return not self.task.missing(self.bench.session)
-
-    @property
-    def message(self) -> str:
-        """The verdict, why it is so, and the help, in words."""
-        return words(self.verdict.value + self.because.value + self.help.slot.value)
 
     def _below(self) -> str:
         drawn = self._picture().replace('style="', 'style="width: 100%; height: auto; ', 1) if self.goal else ""

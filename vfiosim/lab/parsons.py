@@ -167,8 +167,7 @@ class Ordering(Asking):
         self.order.observe(lambda _: self._moved(), "value")
         buttons = row("", self.check, *self.help.buttons, self.again)
         self.problem = text("problem")
-        # Beside the lines: there it was asked for. The verdict stands at the steps that show it, and why all is so below them.
-        self.because = text("because")
+        # Beside the lines: there it was asked for. The verdict stands at the steps that show it.
         told = widgets.VBox([buttons, self.problem, self.help.slot])
         self._frame: list[Any] = [style(), self.asked, widgets.Box([self.order, told], kind="ordered")]
         self.children = self._frame
@@ -183,9 +182,6 @@ class Ordering(Asking):
     def message(self) -> str:
         """The verdict and the help, or what is wrong with the lines, in words."""
         return words(self.problem.value or self.verdict.value + self.because.value + self.help.slot.value)
-
-    def _below(self) -> str:
-        return f"{super()._below()}{self.because.value}"
 
     def _choices(self) -> list[str]:
         lines = {**self.puzzle.lines, **self.puzzle.extra}

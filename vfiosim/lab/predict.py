@@ -38,7 +38,6 @@ class Prediction(Asking):
         self._revealed = False
         self.choice: Any = control_for(question)
         self.problem = text("problem")
-        self.because = text("because")  # below the steps: the verdict and the picture are on one screen
         self.commit = button("Answer", "this is my answer; the simulator answers, too", primary=True)
         self.reveal = button("Reveal", "let the simulator answer", reveals=True)
         self.again = button("Reset", "forget my answer")
@@ -68,13 +67,6 @@ class Prediction(Asking):
     def message(self) -> str:
         """The verdict, or what is wrong with the input, in words."""
         return words(self.verdict.value + self.because.value or self.problem.value)
-
-    def _below(self) -> str:
-        return f"{super()._below()}{self.because.value}"
-
-    def in_words(self) -> str:
-        """What is asked, and what has been found out, as text."""
-        return "\n".join([super().in_words(), words(self.because.value)]).rstrip()
 
     def _choices(self) -> list[str]:
         return [self.question.choices[key] for key in self.question.given()]
