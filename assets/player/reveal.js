@@ -20,7 +20,7 @@ export function reveal(root) {
   const above = (one) => one.compareDocumentPosition(root) & Node.DOCUMENT_POSITION_FOLLOWING;
   const said = verdicts.find(above);
   const answered = said && navigator.userActivation?.isActive ? ask.querySelector(".vfiosim-primary:disabled") : null;
-  const gone = focused?.matches(":disabled") ? focused : answered; // the steps of an answer come too late to have seen its press
+  const gone = focused && ask.contains(focused) ? focused : answered; // the steps of an answer come too late to have seen its press
   const pressed = document.activeElement === document.body && gone || document.activeElement;
   if (!ask.contains(pressed) || root.contains(pressed)) return;
   const verdict = pressed.closest(".vfiosim-controls") ? null : said; // a call has no verdict
