@@ -25,7 +25,10 @@ from .trace_pane import refused_at
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 NO_MORE: Mapping[str, tuple[Callable[[Session], Outcome], str]] = {}
-FEW = 2  # rows of controls; where there are more, they are slimmer, and what is needed less often stands below the picture
+FEW, SOME = (
+    2,
+    10,
+)  # rows of controls, and buttons; where there are more, they are slimmer, and what is needed less often stands below the picture
 
 
 class Bench(RunView):
@@ -77,7 +80,7 @@ class Bench(RunView):
         back = self._way_back()  # without a row of its own, which nobody would close
         told = legend(*calls, self.undo, self.reset, self.copy)
         beside, below = (why, [told])
-        if len(rows) > FEW:
+        if len(rows) > FEW or len(calls) > SOME:
             self.add_class("vfiosim-many")
             beside, below = [], [*why, told]
         controls = [row("", self.table, *back), *rows, *beside, self.result, self.code]
