@@ -25,10 +25,7 @@ from .trace_pane import refused_at
 
 ROWS = ("open", "descriptor", "bind", "kvm", "why")
 NO_MORE: Mapping[str, tuple[Callable[[Session], Outcome], str]] = {}
-FEW, SOME = (
-    2,
-    10,
-)  # rows of controls, and buttons; where there are more, they are slimmer, and what is needed less often stands below the picture
+FEW, SOME = 2, 10  # rows and buttons; more of them are slimmer, and what is needed less often stands below the picture
 
 
 class Bench(RunView):
