@@ -81,7 +81,7 @@ def test_the_tidy_way_out_gives_away_the_vm_of_whoever_comes_in_between():
 
 
 def test_what_the_picture_still_shows_of_a_failed_bind_is_told_beside_what_is_held():
-    assert any("devid is 1 still" in said for said in QUESTIONS["what stays"].experiment().evidence)
+    assert any("devid has the ID 1 still" in said for said in QUESTIONS["what stays"].experiment().evidence)
 
 
 # ---- the first task: the gate
@@ -91,7 +91,7 @@ def test_eight_of_nine_failures_do_not_show_the_gate_and_the_ninth_leaves_a_clos
     shows = [number for number in ON_PURPOSE if failed(number, lesson.JO["gate"]).wrong]
     assert shows == [9]
     exercise = lesson.exercise()
-    exercise.bench.buttons["fail 9: out_devid"].click()
+    exercise.bench.buttons["fail 9: telling the ID"].click()
     exercise.check.click()
     assert "✓ Solved. You needed 1 call; it takes no fewer." in exercise.message
     exercise.bench.buttons["GET_INFO"].click()

@@ -154,7 +154,7 @@ def test_the_bring_up_is_told_with_its_descriptors():
     lines = lesson.calls().splitlines()
     assert len(lines) == 8
     assert re.findall(r"→ (\d)", "\n".join(lines[:2])) == ["5", "6"]
-    assert "5 becomes the card, 6 the iommufd" in TEXT
+    assert "5 becomes the card, 6 the [iommufd]" in TEXT
     assert lines[-1] == "The card reads the guest's memory, and holds the VM."
 
 

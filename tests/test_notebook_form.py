@@ -12,6 +12,7 @@ import pytest
 
 from tests.cells import cells, code_of
 from tests.conftest import ROOT
+from tests.glossary import first_uses
 from vfiosim.lab.sandbox.ideas import IDEAS
 from vfiosim.lab.style import words
 from vfiosim.lessons.course import MINUTES, MOSTLY, notebooks
@@ -137,6 +138,14 @@ def test_each_word_that_a_header_names_is_in_the_glossary_and_a_known_one_leads_
     new, known = (re.findall(r"\*(\w[^*]*)\*", "".join(one)) for one in named)
     assert {word.lower() for word in (*new, *known)} <= told
     assert all(f"[*{word}*](glossary.md)" in header for word in known)
+
+
+@EVERY
+def test_the_first_use_of_a_word_of_the_glossary_leads_there(path):
+    text = "\n\n".join(cells(path, "markdown"))
+    uses = [*first_uses(text)]
+    assert uses
+    assert [text[begin - 40 : end + 20] for _, begin, end, leads in uses if not leads] == []
 
 
 @LESSON

@@ -68,7 +68,7 @@ class Alive(widgets.VBox):
             self.answer.value = '<div role="status">There is no object to ask about.</div>'
             return
         state = after(pane.trace, pane.step)
-        dead = [Line(f"{name} is not alive.")], list[str]()
+        dead = [ToldPath(f"{name} is not alive.")], list[str]()
         lines, names = describe(why(state, name), pane.counters) if name in state.objects else dead
         ways = Counter(lines[1:]).items()  # two counters of one object may count the same holder
         items = "".join(f"<li>{line.html(f' · {n} references' if n > 1 else '')}</li>" for line, n in ways)
@@ -100,7 +100,7 @@ def candidates(state: State) -> list[str]:
     return [thing.oid for thing in ordered if not thing.label.startswith("terminal")]
 
 
-class Line(NamedTuple):
+class ToldPath(NamedTuple):
     """A line of an answer, and the longer paths behind the one that it tells."""
 
     said: str
@@ -119,22 +119,24 @@ class Line(NamedTuple):
         return f"{len(self.longer)} longer {'path' if len(self.longer) == 1 else 'paths'}"
 
 
-def describe(why: Why, drawn: Mapping[str, Collection[str]] | None = None) -> tuple[list[Line], list[str]]:
+def describe(why: Why, drawn: Mapping[str, Collection[str]] | None = None) -> tuple[list[ToldPath], list[str]]:
     """The answer in lines: for each direct holder the shortest way from a root. And the names of all objects on them.
 
     `drawn`: by each object that is in the picture, which of its counters have a row there. Those come first.
     """
     if not why.paths:
-        return [*map(Line, str(why).splitlines())], [why.name]
+        return [*map(ToldPath, str(why).splitlines())], [why.name]
     owners = _owners(why.paths)
     ways: dict[Reference, list[Path]] = {}
     aside = _aside(why.paths[0].links[-1 - len(owners)].target, drawn or {})
     for path in sorted(why.paths, key=lambda path: aside(path.links[-1 - len(owners)].via)):
         ways.setdefault(path.links[-1 - len(owners)], []).append(path)
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
-    lines = [Line(f"{held} is kept alive by {_counted(ways, why.lost, aside)}:")]
-    lines += [Line(first.words, tuple(path.words for path in longer)) for first, *longer in ways.values()]
-    lines += [Line(f"lost reference: {link.holder} is gone, but {link.target} still counts it") for link in why.lost]
+    lines = [ToldPath(f"{held} is kept alive by {_counted(ways, why.lost, aside)}:")]
+    lines += [ToldPath(first.words, tuple(path.words for path in longer)) for first, *longer in ways.values()]
+    lines += [
+        ToldPath(f"lost reference: {link.holder} is gone, but {link.target} still counts it") for link in why.lost
+    ]
     names = {name for paths in ways.values() for link in paths[0].links for name in (link.holder, link.target)}
     return lines, sorted(names)
 

@@ -14,10 +14,10 @@ from . import controls as widgets
 from .asking import Asking
 from .bench import Bench
 from .goal import Goal
+from .known_way import KnownWay
 from .outcome import Done
 from .record import progress
 from .session import LessonCall, Session
-from .standing import Standing
 from .static_fallback import note
 from .style import button, row, style, text, words
 from .verdict import Misled, called, misled, misled_by, status
@@ -170,8 +170,8 @@ class Exercise(Asking):
         self.moves.value = f"{made}; {known}."
 
     @cached_property
-    def _standing(self) -> Standing:
-        return Standing(self.task.start, self.task.solve, self.task.missing)
+    def _standing(self) -> KnownWay:
+        return KnownWay(self.task.start, self.task.solve, self.task.missing)
 
     def _stands(self) -> str:
         """What a hint says of the calls that were made."""

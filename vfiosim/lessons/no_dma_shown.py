@@ -100,6 +100,7 @@ ASSUMED = [one.partition(":")[0] for one in V5.assumptions]
 QUESTION = {2: "Question 1: ", 9: "Question 2: "}  # where the two questions of the mail hang
 
 
+LEFT_OUT = "The mail leaves this out; we assume: "  # begins the line below that which it is about
 NOIOMMU = ("08 noiommu", "08 check: without rights")  # what one line answers
 
 
@@ -129,18 +130,12 @@ def mail() -> Shown:
 def _mail(whole: bool) -> Shown:
     lines = []
     for number, (said, quoted, function, part, assumed) in enumerate(MAIL):
-        left_out = "" if assumed is None else ASSUMED[assumed]
         ours = our_line(function, part)
         if function is v5.enter_noiommu_mode and not whole:
             said, quoted, ours = "negative: this line is shown once you have answered two questions below", "", ""
-        lines.append([f"{number + 1}", QUESTION.get(number, "") + said, Code(quoted), Code(ours), left_out])
-    head = [
-        "",
-        "in our words",
-        "names in the mail",
-        "our line",
-        "what the mail leaves out, and we assume",
-    ]
+        lines.append([f"{number + 1}", QUESTION.get(number, "") + said, Code(quoted), Code(ours)])
+        lines += [] if assumed is None else [["", f"{LEFT_OUT}{ASSUMED[assumed]}."]]
+    head = ["", "in our words", "names in the mail", "our line"]
     return Shown(table(head, lines, (*QUESTION.values(),), letters=13)._repr_html_() + _TWO_LINES)
 
 

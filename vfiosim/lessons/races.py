@@ -25,6 +25,7 @@ from .races_questions import SECOND_BIND as SECOND_BIND
 from .races_questions import guarded as guarded
 from .races_questions import second_bind_fails as second_bind_fails
 from .races_questions import shared as shared
+from .races_stops import stops as stops
 
 
 def lab() -> Races:

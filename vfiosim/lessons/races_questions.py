@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from .. import uapi
 from ..engine import Lock, Micro
 from ..engine.operations import LOOK
@@ -168,18 +170,22 @@ def moved(machine: Machine, *, without: tuple[str, ...] = ()) -> dict[str, Call]
     return calls
 
 
-def where_a_may_be_stopped() -> list[int]:
-    """After how many effects A has to be stopped, for B whole, so that something goes wrong."""
-    wrong: list[int] = []
-    after = 0
+@cache
+def who_gets_it() -> tuple[str, ...]:
+    """Who gets the group ("A", "B", "both") if A is stopped after 0, 1, 2, … of its effects, for B whole."""
+    ends: list[str] = []
     while True:
         calls = moved(machine := R1.setup(trace=False), without=R1.without)
-        if not all(calls["A"].step() for _ in range(after)):
-            return wrong
+        if not all(calls["A"].step() for _ in ends):
+            return (*ends,)
         calls["B"].run()
         calls["A"].run()
-        wrong += [after] if machine.check() else []
-        after += 1
+        ends.append("both" if machine.check() else "B" if calls["A"].error else "A")
+
+
+def where_a_may_be_stopped() -> list[int]:
+    """After how many effects A has to be stopped, for B whole, so that something goes wrong."""
+    return [after for after, who in enumerate(who_gets_it()) if who == "both"]
 
 
 def _early_and_late() -> ExperimentResult:

@@ -40,8 +40,9 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], loud: Sequence[st
     rows = ["".join(map(title, head))]
     for line in lines:
         rest = (
-            f'<td style="{cell}{stands_out if each.startswith((*loud,)) and loud else ""}">{_inner(each)}</td>'
-            for each in line[1:]
+            f'<td colspan="{len(head) - len(line) + 1 if last else 1}" '
+            f'style="{cell}{stands_out if each.startswith((*loud,)) and loud else ""}">{_inner(each)}</td>'
+            for last, each in zip([False] * (len(line) - 2) + [True], line[1:], strict=True)
         )
         rows.append(title(line[0]) + "".join(rest))
     body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -34,7 +34,7 @@ def _failing(number: int) -> tuple[Callable[[Session], Outcome], str]:
     return lambda session: bind_failing(session, number), FAULTS[number]
 
 
-CALLED = ("size", "struct", "driver", "group", "DMA", "object", "ID", "card", "out_devid")  # what fails, in a word
+CALLED = ("size", "struct", "driver", "group", "DMA", "object", "ID", "card", "telling the ID")  # what fails, in a word
 BUTTONS = {
     "bind": (lambda session: session.bind(3, iommufd=4), "a BIND in which nothing fails"),
     **{f"fail {number}: {CALLED[number - 1]}": _failing(number) for number in ON_PURPOSE},
@@ -114,8 +114,8 @@ def climbed(order: Sequence[str]) -> Judged:
 
 LADDER = Parsons(
     "Build the way out of BIND. On its way in BIND blocks the group, locks the device set, takes the iommufd, takes the VM, opens "
-    "the device, and writes <code>out_devid</code>. A failure enters the ladder at a label and does <b>all from there down</b>. "
-    "It enters at <code>out_close_device</code> if <code>out_devid</code> cannot be written, at <code>out_put_kvm</code> if the "
+    "the device, and tells the ID. A failure enters the ladder at a label and does <b>all from there down</b>. "
+    "It enters at <code>out_close_device</code> if the ID cannot be told, at <code>out_put_kvm</code> if the "
     "device cannot be opened, at <code>out_unlock</code> if the descriptor leads to no iommufd. Not every line is needed.",
     {
         "close": "out_close_device:  close the device",

@@ -29,9 +29,9 @@ FAULTS = {  # what fails, by its number in the call; 0 is no fault, but a mistak
     4: "there is no memory for the iommufd_group",
     5: "there is no memory to own the DMA",
     6: "there is no memory for the device's object",
-    7: "no ID is free for the object",
+    7: "no ID is free for the device",
     8: "the card is not ready",
-    9: "out_devid cannot be written",
+    9: "the ID cannot be told to the program",
 }
 ON_PURPOSE = tuple(number for number in FAULTS if number != BAD)
 GONE = " is gone"

@@ -40,7 +40,7 @@ def _what_stays() -> ExperimentResult:
     devid = one.trace.end.objects["vfio_device_file 1"].fields["devid"]
     evidence = (
         f"still held: {', '.join(one.left) or 'nothing'}",
-        f"the file's devid is {devid} still: a mere number, which nobody reads until the next BIND has written it anew",
+        f"the file's row devid has the ID {devid} still: a mere number, which nobody reads until the next BIND has written it anew",
     )
     return _shown(one, str(len(one.left)), "The call returns", *evidence)
 

@@ -17,7 +17,7 @@ def _key(done: Done) -> Key:
     return done.outcome.call, str(fields)
 
 
-class Standing:
+class KnownWay:
     """Tells where a session stands, by trying: what is left of a known way is done on another machine, after the reader's calls.
 
     `start` prepares a machine, `solve` is the known way, `missing` tells what is still to be done, nothing at the goal.
