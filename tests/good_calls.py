@@ -654,8 +654,7 @@ def let_a_function_sleep_and_be_told_of_its_waking() -> Made:
     machine, p, dev, _ = ready()
     what = uapi.VFIO_DEVICE_FEATURE_SET | uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
     header = uapi.VfioDeviceFeature(argsz=16, flags=what)
-    argument = p.mmap(PAGE)
-    p.store(argument, bytes(header) + p.eventfd().to_bytes(4, "little") + bytes(4))
+    argument = pointer(p, bytes(header) + p.eventfd().to_bytes(4, "little") + bytes(4))
     return machine, ioctl(dev, uapi.VFIO_DEVICE_FEATURE, argument)
 
 

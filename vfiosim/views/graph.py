@@ -18,8 +18,9 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 from ..trace import Trace
-from .facts import Arrow, LifeFact, Story, known_story
+from .facts import Arrow, LifeFact
 from .looks import CellRead, checked, grounds, harmed, looks, refused
+from .story import Story, known_story
 
 Frame = dict[str, str]
 

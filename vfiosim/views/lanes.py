@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..trace import State, Trace
-from .facts import known_story
+from .story import known_story
 
 Bar = tuple[str, str, str]  # lane, "holds" or "waits", what is held; or what is waited for, and who has it
 

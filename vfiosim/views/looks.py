@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..trace import MicroStep, Trace
-from .facts import lanes, touched
+from .facts import touched
+from .story import lanes
 
 READS = frozenset({"load", "load_acquire", "load_count", "xa_load", "read_once"})
 CHECKS = ("refuse_if", "require")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from functools import cached_property, partial
-from string import digits
 from typing import Any
 from urllib.parse import quote
 
 from ..assets import style_sheet
-from ..trace import MicroStep, Step, Trace
+from ..trace import Trace
 from .at_once import running_cell
 from .atlas import Atlas
 from .brief import Brief
@@ -21,7 +19,6 @@ from .collapse import MOST, Group, fold, without_rows
 from .collapse import collapse as collapsed
 from .counters import counts_over
 from .draw import svg
-from .facts import known_story
 from .fields import field_says
 from .glossary import come_again, glossary
 from .graph import HIDDEN, Frame, graph, names_in
@@ -31,7 +28,9 @@ from .plain import plain, text
 from .reasons import reasons_data
 from .script import packed, script, terse
 from .sources import Sources
+from .story import known_story
 from .text import log_html, state_text, steps_text
+from .told import effect_data, step_data, with_names
 
 Data = dict[str, Any]
 
@@ -170,17 +169,17 @@ class Player:
         """
         found = sources or Sources()
         base = self.trace.micro[0].index if self.trace.micro else 0
-        by_name = _with_names(self.trace)
+        by_name = with_names(self.trace)
         states = [*self.trace.states()]
         again = [*come_again(self.trace)]
 
         def told(by_name: Callable[[str], str]) -> list[Data]:
             return [
-                _step(step, step.last - base + 1, found, by_name) | ({"again": True} if more else {})
+                step_data(step, step.last - base + 1, found, by_name) | ({"again": True} if more else {})
                 for step, more in zip(self.trace, again, strict=True)
             ]
 
-        effects = [_effect(micro, found, by_name) for micro in self.trace.micro]
+        effects = [effect_data(micro, found, by_name) for micro in self.trace.micro]
         data = {
             "step": self.step,
             "tells": self.tells,
@@ -315,35 +314,6 @@ def shown(trace: Trace) -> tuple[str, ...]:
 def styles() -> str:
     """The styles of the player and of the drawing in it."""
     return "".join(style_sheet(name) for name in ("palette.css", "tokens.css", "player.css", "graph.css"))
-
-
-def _with_names(trace: Trace) -> Callable[[str], str]:
-    """Makes of a text one in which each thread is called as in the picture."""
-    named = known_story(trace).lanes
-    if not named:
-        return lambda text: text
-    # Of the calls of a program only the number is different.
-    stems = sorted({name.rstrip(digits) for name in named}, key=len, reverse=True)
-    threads = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, stems))})\d*(?![\w#])")
-    return lambda text: threads.sub(lambda found: named.get(found[0], found[0]), text)
-
-
-def _step(step: Step, frame: int, sources: Sources, by_name: Callable[[str], str]) -> Data:
-    return {
-        "frame": frame,
-        "phase": step.phase,
-        "sentence": by_name(step.sentence),
-        "thread": by_name(step.thread),
-        "refused": step.refused,
-        "waits": step.waits,
-        "place": sources.number(step),
-        "changes": [by_name(str(change)) for change in step.changes],
-    }
-
-
-def _effect(micro: MicroStep, sources: Sources, by_name: Callable[[str], str]) -> Data:
-    changes = [by_name(str(edit)) for edit in micro.edits]
-    return {"text": by_name(micro.text), "place": sources.number(micro), "changes": changes}
 
 
 def _within(trace: Trace, step: int) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .atlas import column_of
-from .facts import Arrow, CellFact, Fact, Story
+from .facts import Arrow, CellFact, Fact
 from .graph import HIDDEN, NAME, NULL, Edge, Graph, Node, Row, beside, fits, shorten, widest
 from .looks import CellRead
 from .moments import Moments, said_of
 from .running import OF, plain
+from .story import Story
 
 LAST = ("holds", "waits for", "check", "result")  # of the rows of a call
 Place = tuple[str, str]  # an object and the name of a row
