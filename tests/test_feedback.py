@@ -223,7 +223,7 @@ def test_in_a_drill_two_mistakes_are_told_apart_by_the_order_of_their_checks():
 
     def place(check: str) -> int:
         text = check if check == "copy_from_user" else f"[{check}]"
-        return max(n for n, made_text in enumerate(made) if text in made_text or check == "dma_owner_is_other")
+        return max(n for n, made_text in enumerate(made) if text in made_text or check == "dma_owner_is_same")
 
     late = [
         row

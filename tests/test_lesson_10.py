@@ -23,7 +23,7 @@ from vfiosim.lessons.races_questions import QUESTIONS, moved, where_a_may_be_sto
 
 def test_who_believes_that_the_first_caller_wins_is_shown_a_run_in_which_he_is_overtaken():
     trace = answered(QUESTIONS["who wins?"], "first").stage.trace
-    assert trace[0].sentence == "opener calls open(/dev/vfio/1)."
+    assert trace[0].sentence == "A calls open(/dev/vfio/1)."
     assert next(step.sentence for step in trace if step.refused).startswith("Refused with EBUSY")
     assert "The call returns 0." in [step.sentence for step in trace]
 
@@ -49,7 +49,7 @@ def test_the_places_where_an_interruption_does_harm_are_few():
 def test_a_schedule_in_which_a_is_stopped_goes_wrong_where_the_question_says_and_nowhere_else():
     stops = where_a_may_be_stopped()
     assert QUESTIONS["how early, how late?"].experiment().answer == str(len(stops))
-    wrong = "vfio_group 1 is open and 1 of its devices is bound"
+    wrong = "vfio_group 1 is open and counts 1 of its devices as bound"
     for after in (0, stops[0] - 1, stops[0], stops[-1], stops[-1] + 1, 26):
         assert (wrong in str(replay(lesson.stop_a(after)))) == (after in stops)
     with pytest.raises(ValueError, match="A has no 27 effects"):
@@ -126,7 +126,7 @@ def test_a_student_who_stops_a_between_look_and_tell_breaks_it(hand):
     go(hand, "A", "to the end")
     hand.check.click()
     assert "✓ You have broken it. You switched 2 times. The" in hand.message  # how many are enough is a question
-    assert "vfio_group 1 is open and 1 of its devices is bound" in hand.message
+    assert "vfio_group 1 is open and counts 1 of its devices as bound" in hand.message
 
 
 def test_what_was_broken_by_hand_is_drawn_as_in_a_counterexample(hand):
@@ -351,7 +351,7 @@ def test_in_the_lesson_on_races_a_reader_breaks_it_by_hand_and_half_a_repair_is_
     hand = desk.cell("from vfiosim.lessons import races as lesson\nlesson.by_hand()")
     moves = hand.locator(".vfiosim-next")
     for says in (
-        "load fds opener.limit",
+        "load fds A.limit",
         "taken out: acquire vfio_group 1.group_lock",
         "store vfio_group 1.opened_file",
     ):

@@ -72,7 +72,7 @@ def test_before_the_first_press_a_rehearsal_knows_what_the_two_calls_share():
 def test_a_place_that_threads_only_read_or_only_one_touches_is_not_contested():
     made = touched(way("R1"))
     everything = {touch.place for touch in made}
-    assert ("fds opener", "limit") in everything
+    assert ("fds A", "limit") in everything
     assert {*contested(made)} == {COUNT, OPENED}
 
 
@@ -396,7 +396,7 @@ def test_effects_are_told_only_to_who_asks_for_them():
     made = turns(way("R1"))
     html = turns_html(made, ["A", "B"], "", 0)
     assert html.count("<details>") == len(made)
-    assert "load fds opener.limit" not in re.sub(r"<details>.*?</details>", "", html)
+    assert "load fds A.limit" not in re.sub(r"<details>.*?</details>", "", html)
 
 
 def test_a_counterexample_opens_at_the_harm_and_the_start_is_a_press_away():
@@ -404,7 +404,7 @@ def test_a_counterexample_opens_at_the_harm_and_the_start_is_a_press_away():
     assert shown.trace_pane.step == len(shown.trace)
     assert "2 switches" in words(shown.switches.value)
     assert shown.turns.value.count('aria-current="step"') == 1
-    assert "✕ vfio_group 1 is open and 1 of its devices is bound" in words(shown.turns.value)
+    assert "✕ vfio_group 1 is open and counts 1 of its devices as bound" in words(shown.turns.value)
     shown.start.click()
     assert shown.trace_pane.step == 0
     assert "aria-current" not in shown.turns.value
@@ -479,7 +479,7 @@ def test_a_race_is_broken_with_keys_alone_and_jupyterlab_takes_none_of_them(desk
     panel(root, 0).get_by_role("button", name="1 effect").focus()
     keyboard, first, second = desk.page.keyboard, panel(root, 0), panel(root, 1)
     keyboard.press("a")
-    expect(first.locator(".vfiosim-next")).to_contain_text("load fds opener.limit")
+    expect(first.locator(".vfiosim-next")).to_contain_text("load fds A.limit")
     keyboard.press("u")
     expect(first.locator(".vfiosim-next")).to_contain_text("enter the kernel")
     for key, where, text in (

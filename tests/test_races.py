@@ -26,7 +26,7 @@ def explored(name: str = "R1", out: str = "", predicted: str = "safe") -> Races:
 def test_the_story_tells_who_calls_what() -> None:
     lab = Races("R1")
     assert PUZZLES["R1"].title in lab.in_words()
-    assert "opener: open('/dev/vfio/1')" in lab.in_words()
+    assert "A : open('/dev/vfio/1')" in lab.in_words()
     assert "VFIO_DEVICE_BIND_IOMMUFD" in lab.in_words()
 
 
@@ -146,7 +146,7 @@ def test_the_counterexample_can_be_gone_by_hand() -> None:
     for row, effects in ((first, 20), (second, 18), (first, 1)):
         for _ in range(effects):
             row.buttons["1 effect"].click()
-    assert "is open and 1 of its devices is bound" in lab.sandbox.broken.value
+    assert "is open and counts 1 of its devices as bound" in lab.sandbox.broken.value
     assert lab.sandbox.run.machine.trace.micro[-1] == replay("R1 without group_lock: A20 B18 A1").trace.micro[-1]
 
 

@@ -720,7 +720,7 @@ def test_what_is_broken_is_said() -> None:
     box.call.click()
     assert box.broken.value == ""
     box.shortcuts.buttons["open group"].click()
-    assert "is open and 1 of its devices is bound" in box.broken.value
+    assert "is open and counts 1 of its devices as bound" in box.broken.value
 
 
 # ---- the machine

@@ -54,7 +54,7 @@ def test_the_picture_of_a_machine_without_devices_has_the_program() -> None:
 
 
 def test_before_the_first_move_the_picture_of_a_race_shows_its_programs_and_its_device() -> None:
-    assert {"fds binder", "vfio_device vfio0"} <= boxes(scheduler(PUZZLES["R1"]))
+    assert {"fds B", "vfio_device vfio0"} <= boxes(scheduler(PUZZLES["R1"]))
 
 
 @pytest.mark.parametrize("seed", range(4))

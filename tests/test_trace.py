@@ -333,7 +333,7 @@ def test_a_broken_invariant_is_the_last_step_of_the_way_to_it():
     assert found is not None
     broken = found.trace[-1]
     assert broken.refused == "broken"
-    assert broken.sentence == "vfio_group 1 is open and 1 of its devices is bound through a node."
+    assert broken.sentence == "vfio_group 1 is open and counts 1 of its devices as bound through a node."
     assert broken.first > broken.last == found.trace.micro[-1].index
     assert found.trace.state(-1 + len(found.trace)) == found.machine.trace.end
     assert Trace.from_json(found.trace.to_json()) == found.trace

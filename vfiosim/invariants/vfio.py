@@ -134,7 +134,7 @@ def group_and_node_exclude_each_other(engine: Engine, group: VfioGroup) -> Broke
     """An open group has no device that is bound through its own node."""
     if group.opened_file.value is not None and group.cdev_device_open_cnt.value:
         bound = group.cdev_device_open_cnt.value
-        yield f"{group.oid} is open and {bound} of its devices {'is' if bound == 1 else 'are'} bound through a node"
+        yield f"{group.oid} is open and counts {bound} of its devices as bound through a node"
 
 
 @invariant(

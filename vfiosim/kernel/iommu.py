@@ -149,7 +149,7 @@ async def iommu_device_use_default_domain(group: IommuGroup | None) -> None:
         count_now = await load(group.owner_cnt)
         if count_now:
             owned = await load(group.owner) is not None or await load(group.domain) != DEFAULT
-            await refuse_if(owned, Errno.EBUSY, "group_is_owned", f"user space owns the DMA of {group.oid}")
+            await refuse_if(owned, Errno.EBUSY, "dma_not_of_user_space", f"user space owns the DMA of {group.oid}")
         await store(group.owner_cnt, count_now + 1)
 
 
@@ -180,6 +180,7 @@ async def iommu_group_claim_dma_owner(group: IommuGroup, owner: KObject) -> None
     async with group.mutex:
         claims = await load(group.owner_cnt)
         await refuse_if(claims != 0, Errno.EPERM, "dma_unowned", OwnedBy(group))
+        say(Phase.ACQUIRE, "{} itself becomes the one owner of the DMA of {}, for all its devices.", owner, group)
         await __iommu_take_dma_ownership(group, owner)
 
 
@@ -207,9 +208,11 @@ async def iommu_device_claim_dma_owner(group: IommuGroup, owner: KObject) -> Non
         count_now = await load(group.owner_cnt)
         if count_now:
             other = await load(group.owner) is not owner
-            await refuse_if(other, Errno.EPERM, "dma_owner_is_other", OwnedBy(group))
+            await refuse_if(other, Errno.EPERM, "dma_owner_is_same", OwnedBy(group))
+            say(Phase.ACQUIRE, "{} owns the group's DMA already; owner_cnt counts one device more.", owner)
             await store(group.owner_cnt, count_now + 1)
         else:
+            say(Phase.ACQUIRE, "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.", owner)
             await __iommu_take_dma_ownership(group, owner)
 
 

@@ -6,6 +6,7 @@ from ..engine import *
 from ..uapi import Errno
 from .base import LOADED, VFIO_PCI, BusDriver
 from .bus import Buses, bus_remove_driver
+from .fs.file import caller
 from .task import capable
 from .unsupported import Unsupported
 
@@ -37,7 +38,7 @@ async def delete_module(buses: Buses, name: str) -> int:
 
     Its driver then lets go of every device, however long that takes. Only that of vfio-pci can be unloaded here.
     """
-    say(Phase.VALIDATE, f"{current().process.label} calls delete_module({name}).")  # type: ignore[union-attr]
+    say(Phase.VALIDATE, f"{caller()} calls delete_module({name}).")
     allowed = await capable("CAP_SYS_MODULE")
     await refuse_if(not allowed, Errno.EPERM, "may_unload", "only CAP_SYS_MODULE may unload modules")
     if name in _OTHERS:

@@ -54,7 +54,7 @@ LOCKS: Final = {
 
 OTHERS: Final = {
     "{} is blocked: as long as cdev_device_open_cnt is not zero nobody can open it.": Promise(
-        "{} has one device more that is bound through its own node.",
+        "{} counts one device more as bound through its own node.",
         ("group_lock", "no_device_bound", "vfio_group_fops_open"),
     ),
     "{} is open: no device of it can be bound through its own node now.": Promise(
@@ -83,8 +83,15 @@ OTHERS: Final = {
         "The first open: if the group belongs to a VM, the device knows it and does not hold it.", (BOUND_FOR,)
     ),
     "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.": Promise(
-        "{} takes the DMA of the group, which another one may own already, or take as well.",
-        ("dma_owner_is_other", "group_is_owned", "iommu_group.mutex"),
+        "{} takes the DMA of the group; another one may take it as well.", ("iommu_group.mutex",)
+    ),
+    "{} owns the group's DMA already; owner_cnt counts one device more.": Promise(
+        "The group's DMA has an owner, {} or another one; owner_cnt counts one device more.",
+        ("dma_owner_is_same", "iommu_group.mutex"),
+    ),
+    "{} itself becomes the one owner of the DMA of {}, for all its devices.": Promise(
+        "{} takes the DMA of {}, for all its devices; another one may have it, too.",
+        ("dma_unowned", "iommu_group.mutex"),
     ),
     "The open device holds the file of {}: the group stays open, and in its container.": Promise(
         "The open device does not hold the file of {}: the group can be closed under it.", (DEVICE_OPEN,)

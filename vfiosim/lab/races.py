@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import starmap
 from typing import Any
 
 from ..explore import Result, Witness
@@ -12,7 +13,7 @@ from ..explore.result import counted, in_turn, runs
 from ..explore.statistics import Statistics
 from ..naming import must_be_one_of
 from ..puzzles import PUZZLES, Puzzle
-from ..puzzles.words import call_words, outcome_words
+from ..puzzles.words import outcome_words, thread_words
 from . import controls as widgets
 from .background_job import BackgroundJob
 from .by_hand import missing_html, scheduler
@@ -117,8 +118,8 @@ class Races(StaticFallback):
         self._end()
         puzzle = self.puzzle
         threads = "".join(
-            f"<li><b>{escape(thread)}</b>: {escape('; '.join(map(call_words, calls)))}</li>"
-            for thread, calls in puzzle.programs().items()
+            f"<li><b>{escape(who)}</b>: {escape('; '.join(calls))}</li>"
+            for who, calls in starmap(thread_words, puzzle.programs().items())
         )
         begins = escape(scene(puzzle)[0], quote=False)
         self.story.value = f"<p><b>{puzzle.name}: {escape(puzzle.title)}.</b> {begins}</p><ul>{threads}</ul>"

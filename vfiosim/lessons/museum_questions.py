@@ -91,11 +91,11 @@ def search(A: str, B: str = "") -> Result:
     Raises ValueError for a call that is none of CALLS, and where there is none at all.
     """
     programs = {}
-    for thread, program, calls in (("A", "first", A), ("B", "second", B)):
+    for thread, calls in (("A", A), ("B", B)):
         names = [name.strip() for name in calls.split(",") if name.strip()]
         for name in names:
             must_be_one_of(CALLS, name, "call")
-        programs[thread] = [CALLS[name](program) for name in names]
+        programs[thread] = [CALLS[name](thread) for name in names]
     if not any(programs.values()):
         raise ValueError(
             f'nobody calls anything: A="bind", B="bind, close card", for example; there are {", ".join(CALLS)}'

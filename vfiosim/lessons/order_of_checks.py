@@ -117,7 +117,7 @@ TO_MEET = (  # the field that is changed, the errno, and the check
     ("iommufd", "EINVAL", "iommufd_not_negative"),
     ("iommufd", "EBADF", "iommufd_is_open"),
     ("iommufd", "EBADFD", "file_is_iommufd"),
-    (THE_DEVICE, "EPERM", "dma_owner_is_other"),
+    (THE_DEVICE, "EPERM", "dma_owner_is_same"),
 )
 
 

@@ -7,11 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import starmap
 from typing import Any, Final
 
 from ..explore.result import BROKEN, SAFE, UNFINISHED, Result, together
 from . import NO_PUZZLES, PUZZLES, Puzzle
-from .words import call_words
+from .words import thread_words
 
 USAGE: Final = 2
 STATUS: Final = {SAFE: 0, BROKEN: 1, UNFINISHED: 3}
@@ -42,8 +43,8 @@ def explore_main(argv: list[str] | None = None) -> int:
         return STATUS[together(results).verdict]
     for patches, result in zip(asked, results, strict=True):
         print(f"{puzzle.called(options.without, patches)}: {puzzle.title}")
-        for thread, calls in puzzle.programs().items():
-            print(f"  {thread} is {', then '.join(map(call_words, calls))}")
+        for who, calls in starmap(thread_words, puzzle.programs().items()):
+            print(f"  {who}: {', then '.join(calls)}")
         print(result)
     return STATUS[together(results).verdict]
 

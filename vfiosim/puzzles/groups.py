@@ -22,9 +22,9 @@ from .puzzle import Puzzle, can_end
 CONFIG_SPACE = 7 << 40  # where it begins in a device file (VFIO_PCI_CONFIG_REGION_INDEX)
 
 
-def _binder_and_opener(trace: bool = True) -> Machine:
-    machine = ready_to_bind("binder", trace=trace)
-    machine.process("opener")
+def _one_to_bind_one_to_open(trace: bool = True) -> Machine:
+    machine = ready_to_bind("B", trace=trace)
+    machine.process("A")
     return machine
 
 
@@ -39,8 +39,8 @@ PUZZLES = (
         story="One program opens the group while another binds its device through the node. Each looks whether the other is "
         "there, then says that it is there itself. If both look before either has said so, both own the same group. "
         "A device is bound for the group as soon as cdev_device_open_cnt counts it; its binding is made later.",
-        setup=_binder_and_opener,
-        calls={"A": [("opener", "open", GROUP)], "B": [bind("binder")]},
+        setup=_one_to_bind_one_to_open,
+        calls={"A": [("A", "open", GROUP)], "B": [bind("B")]},
         properties=(
             "group_and_node_exclude_each_other",
             "group_counts_bindings",
@@ -48,7 +48,7 @@ PUZZLES = (
             can_end("the device is bound, and the open refused", A="EBUSY", B="0"),
         ),
         without=("group_lock",),
-        happens="is open and 1 of its devices is bound",
+        happens="is open and counts 1 of its devices as bound",
         shortest=(39,),
         source="drivers/vfio/group.c: vfio_group_fops_open, vfio_device_block_group (v7.2)",
     ),
@@ -77,13 +77,13 @@ PUZZLES = (
         story="Two programs have opened the node of one device, each binds it to its own iommufd; the first one closes it "
         "again. Opening the node is free, but only one may bind. Otherwise the second uses a device whose DMA belongs to the "
         "first.",
-        setup=partial(ready_to_bind, "first", "second"),
-        calls={"A": [bind("first"), ("first", "close", DEV)], "B": [bind("second")]},
+        setup=partial(ready_to_bind, "A", "B"),
+        calls={"A": [bind("A"), ("A", "close", DEV)], "B": [bind("B")]},
         properties=(
             "gate_means_open",
-            can_end("the first has the device, and the second is refused", A="0, 0", B="EINVAL"),
-            can_end("the second has it after the first has closed it", A="0, 0", B="0"),
-            can_end("the second is first", A="EINVAL, 0", B="0"),
+            can_end("A has the device, and B is refused", A="0, 0", B="EINVAL"),
+            can_end("B has it after A has closed it", A="0, 0", B="0"),
+            can_end("B is first, and A refused", A="EINVAL, 0", B="0"),
         ),
         without=("single_open",),
         happens="has open_count 2",

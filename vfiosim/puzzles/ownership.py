@@ -49,12 +49,12 @@ R13 = Puzzle(
     story="Two programs have opened the same device, and each has put its file on the list of a VM of its own. Both bind, "
     "and the second one is refused. On its way out it gives back the VM that the device remembers, and that is not "
     "its own any more: the device in use has lost its VM, and the count of one VM is wrong for ever.",
-    setup=partial(listed_for_a_vm, "first", "second"),
-    calls={"A": [bind("first")], "B": [bind("second")]},
+    setup=partial(listed_for_a_vm, "A", "B"),
+    calls={"A": [bind("A")], "B": [bind("B")]},
     properties=(
         "binding_keeps_its_vm",
         "vm_is_counted_by_who_points_to_it",
-        can_end("the first program has the device, the second one is refused: EINVAL", A="0", B="EINVAL"),
+        can_end("A has the device, B is refused: EINVAL", A="0", B="EINVAL"),
         can_end("the other way round", A="EINVAL", B="0"),
     ),
     fixes={"vfio_df_get_kvm_safe": take_a_vm_at_first_open, "vfio_device_put_kvm": give_the_vm_back_at_last_close},
@@ -158,7 +158,7 @@ R16 = Puzzle(
         can_end("the program has the DMA of the group, the kernel driver gets EBUSY", A="0", B="EBUSY, ENODEV"),
         can_end("the kernel driver has the DMA of the group, the program gets EPERM", A="EPERM", B="12, 12"),
     ),
-    without=("dma_owner_is_other", "group_is_owned"),
+    without=("dma_owner_is_same", "dma_not_of_user_space"),
     vast={
         "iommu_group.mutex": (
             "iommu_group 3 serves iommufd_device A1 of user space and device sata of the kernel at the same time",
@@ -177,7 +177,7 @@ R16 = Puzzle(
 def _two_owners(trace: bool = True) -> Machine:
     """Two programs, with the two functions of the graphics card and an iommufd each."""
     machine = Machine("small", trace=trace)
-    for name, node in (("first", "vfio1"), ("second", "vfio2")):
+    for name, node in (("A", "vfio1"), ("B", "vfio2")):
         process = machine.process(name)
         process.open(f"{NODES}/{node}")
         process.open(IOMMU)
@@ -191,13 +191,13 @@ R17 = Puzzle(
     "page table for the whole group: if both had it, the second one's attachment would move the DMA of the first "
     "one's device into its own memory.",
     setup=_two_owners,
-    calls={"A": [bind("first")], "B": [bind("second")]},
+    calls={"A": [bind("A")], "B": [bind("B")]},
     properties=(
         "dma_has_one_owner",
-        can_end("the first iommufd owns the group, the second one gets EPERM", A="0", B="EPERM"),
+        can_end("the iommufd of A owns the group, B gets EPERM", A="0", B="EPERM"),
         can_end("the other way round", A="EPERM", B="0"),
     ),
-    without=("dma_owner_is_other",),
+    without=("dma_owner_is_same",),
     happens="but a device of it is bound elsewhere",
     shortest=(160,),
     source="drivers/iommu/iommu.c: iommu_device_claim_dma_owner (v7.2)",

@@ -13,14 +13,19 @@ from ..uapi import KVM_CREATE_VM, REQUESTS, VFIO_GROUP_GET_DEVICE_FD, Errno, Str
 GIVE_DESCRIPTORS = (KVM_CREATE_VM, VFIO_GROUP_GET_DEVICE_FD)
 
 
-def call_words(call: tuple[Any, ...]) -> str:
-    """A call of a program: "vmm: ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, iommufd=4)"."""
-    process, name, *arguments = call
+def thread_words(thread: str, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[str]]:
+    """A thread and its calls: "A (vmm)", or "A" alone for the program A; then "ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, iommufd=4)"."""
+    others = dict.fromkeys(process for process, *_ in calls if process != thread)
+    return f"{thread} ({', '.join(others)})" if others else thread, [*map(_call_words, calls)]
+
+
+def _call_words(call: tuple[Any, ...]) -> str:
+    _, name, *arguments = call
     if name != "ioctl":
-        return f"{process}: {name}({', '.join(map(_shown, arguments))})"
+        return f"{name}({', '.join(map(_shown, arguments))})"
     fd, request, *rest = arguments
     shown = [str(fd), _request(request, rest), *(_shown(each) for each in rest)]
-    return f"{process}: ioctl({', '.join(filter(None, shown))})"
+    return f"ioctl({', '.join(filter(None, shown))})"
 
 
 def outcome_words(programs: Programs, outcome: Outcome) -> str:

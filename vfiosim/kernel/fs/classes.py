@@ -81,9 +81,7 @@ async def names_of_class(buses: Buses, devtmpfs: DevTmpfs, path: str) -> tuple[s
         return tuple(sorted([str(number) for number in await slots_of(buses.groups.ids)]))
     if found := _GROUP.fullmatch(path):
         return await names_of_group(buses, int(found[1]), found[2])
-    if found := _NODE.fullmatch(path):
-        none = found[1] not in await group_nodes(devtmpfs)
-        await refuse_if(none, Errno.ENOENT, "path_exists", f"no group {found[1]} has a node now")
+    if await group_with_node(devtmpfs, path):
         return "dev", "subsystem", "uevent"
     gone = _CLASS.fullmatch(path) is not None
     await refuse_if(gone, Errno.ENOENT, "path_exists", "there is no VFIO device of this name now")
@@ -120,6 +118,16 @@ async def names_of_group(buses: Buses, number: int, rest: str | None) -> tuple[s
     return FILES_OF_GROUP
 
 
+async def group_with_node(devtmpfs: DevTmpfs, path: str) -> str:
+    """The name of the group that this is a path of in the class of groups; "" for another path. ENOENT if it has no node."""
+    found = _NODE.fullmatch(path)
+    if found is None:
+        return ""
+    none = found[1] not in await group_nodes(devtmpfs)
+    await refuse_if(none, Errno.ENOENT, "path_exists", f"no group {found[1]} has a node now")
+    return found[1]
+
+
 async def group_nodes(devtmpfs: DevTmpfs) -> tuple[str, ...]:
     """The groups that have a node."""
     names = [
@@ -146,8 +154,6 @@ async def link_of_class(buses: Buses, devtmpfs: DevTmpfs, path: str) -> str | No
             await device_named(buses, found[1]), Errno.ENOENT, "path_exists", f"there is no VFIO device {found[1]} now"
         )
         return f"{syspath(device)}/vfio-dev/{found[1]}"
-    if found := _NODE.fullmatch(path):
-        none = found[1] not in await group_nodes(devtmpfs)
-        await refuse_if(none, Errno.ENOENT, "path_exists", f"no group {found[1]} has a node now")
-        return f"/sys/devices/virtual/vfio/{found[1]}"
+    if name := await group_with_node(devtmpfs, path):
+        return f"/sys/devices/virtual/vfio/{name}"
     return None

@@ -310,6 +310,13 @@ def current_files() -> FilesStruct:
     return files
 
 
+def caller() -> str:
+    """Who makes this call, for people: the process, or its thread by name."""
+    thread: Any = current()
+    process = thread.process.label
+    return process if thread.prefix in ("", process) else f"{thread.prefix} ({process})"
+
+
 async def private(file: File) -> Any:
     """What the driver keeps behind an open file; set at open and never changed."""
     return await load(file.private_data)

@@ -15,6 +15,7 @@ from .file import (
     PLAIN_FILE,
     File,
     FileOperations,
+    caller,
     chrdev_open,
     close_fd,
     current_files,
@@ -38,7 +39,7 @@ REQUESTS_OF_DEVICES: Final = (0x3B, 0xAE)  # the type of the requests of VFIO an
 @kernel("fs/open.c")
 async def do_sys_openat2(devtmpfs: DevTmpfs, path: str, flags: int, open_sysfs: OpenSysfs | None = None) -> int:
     """Open a path. The descriptor number is reserved first (EMFILE), then the path is looked up (ENOENT), then it is opened."""
-    say(Phase.VALIDATE, f"{current().process.label} calls open({path}).")  # type: ignore[union-attr]
+    say(Phase.VALIDATE, f"{caller()} calls open({path}).")
     number = await get_unused_fd_flags(flags)
     async with on_failure(put_unused_fd, number):
         if open_sysfs is not None and path.startswith("/sys/"):
@@ -110,7 +111,7 @@ async def open_plain(name: str) -> int:
 @kernel("fs/open.c")
 async def sys_close(number: int) -> int:
     """Close a descriptor. If it held the last reference, the release handler runs before close returns."""
-    say(Phase.VALIDATE, f"{current().process.label} calls close({number}).")  # type: ignore[union-attr]
+    say(Phase.VALIDATE, f"{caller()} calls close({number}).")
     file = await close_fd(number)
     await fput_close_sync(file, current_files(), f"fd {number}")
     return 0
@@ -119,8 +120,7 @@ async def sys_close(number: int) -> int:
 @kernel("fs/file.c")
 async def sys_dup(number: int) -> int:
     """A second descriptor for the same open file (also one opened with O_PATH)."""
-    caller = current().process.label  # type: ignore[union-attr]
-    say(Phase.VALIDATE, f"{caller} calls dup({number}): the lowest free number is to lead to the same file.")
+    say(Phase.VALIDATE, f"{caller()} calls dup({number}): the lowest free number is to lead to the same file.")
     file = await require(await fget_raw(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     async with on_failure(fput, file):
         twin = await get_unused_fd_flags()
@@ -156,7 +156,7 @@ async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int
 
     `names` is what the number means in this version of the kernel.
     """
-    say(Phase.VALIDATE, f"{current().process.label} calls ioctl({number}, {names}).")  # type: ignore[union-attr]
+    say(Phase.VALIDATE, f"{caller()} calls ioctl({number}, {names}).")
     found, held = await fdget(number)
     file = await require(found, Errno.EBADF, "fd_is_open", f"{number} is not an open file")
     try:

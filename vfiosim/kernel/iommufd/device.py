@@ -129,7 +129,11 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     EINVAL without cache coherency, ENODEV without iommu_group, EPERM without isolated interrupts or if the DMA is owned by
     somebody else, EBUSY in a foreign domain.
     """
-    say(Phase.ACQUIRE, "{} gets an iommufd_group, which stands for the iommu_group of the device.", ictx)
+    say(
+        Phase.ACQUIRE,
+        "The device joins the iommufd_group of {}, which stands for its iommu_group. Who owns its DMA?",
+        ictx,
+    )
     await refuse_if(
         not device.cache_coherent, Errno.EINVAL, "cache_coherent", "iommufd needs an IOMMU that keeps caches coherent"
     )
@@ -139,7 +143,6 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
         shared_msi = not device.is_mock and not iommu_group_has_isolated_msi(group)
         allowed = shared_msi and await load(device.buses.parameters.iommufd_unsafe_interrupts)
         await refuse_if(shared_msi and not allowed, Errno.EPERM, "msi_isolated", MSI_IS_SHARED)
-        say(Phase.ACQUIRE, "{} becomes the owner of the group's DMA; until ATTACH the DMA is blocked.", ictx)
         await iommu_device_claim_dma_owner(group, ictx)
         async with on_failure(iommu_device_release_dma_owner, group):
             idev = await new_idev(ictx, igroup, device, driver)
@@ -188,7 +191,7 @@ async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwPagetable, idev: IommufdDevic
     if pasid == NO_PASID:
         beside = not hwpt.pasid_compat and await next_slot(slots, NO_PASID + 1) is not None
         await refuse_if(
-            beside, Errno.EINVAL, "beside_pasids", "a page table that is used beside PASIDs must be made for PASIDs"
+            beside, Errno.EINVAL, "table_fits_pasids", "a page table that is used beside PASIDs must be made for PASIDs"
         )
         return
     await refuse_if(not hwpt.pasid_compat, Errno.EINVAL, "made_for_pasids", f"{hwpt.oid} was not made for PASIDs")
@@ -196,7 +199,7 @@ async def iommufd_hwpt_pasid_compat(hwpt: IommufdHwPagetable, idev: IommufdDevic
     other = await load(rid.hwpt) if rid is not None else None
     plain = other is not None and not other.pasid_compat
     await refuse_if(
-        plain, Errno.EINVAL, "pasid_beside", "the page table of the DMA without PASID was not made for PASIDs"
+        plain, Errno.EINVAL, "pasid_fits_table", "the page table of the DMA without PASID was not made for PASIDs"
     )
 
 

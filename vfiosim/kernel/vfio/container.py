@@ -219,12 +219,6 @@ async def vfio_container_attach_group(container: VfioContainer, group: VfioGroup
         iommu_group = await load(group.iommu_group)
         assert iommu_group is not None
         if group.type is VfioGroupType.IOMMU:
-            say(
-                Phase.ACQUIRE,
-                "{} itself becomes the one owner of the DMA of {}, for all its devices.",
-                group,
-                iommu_group,
-            )
             await iommu_group_claim_dma_owner(iommu_group, group)
         driver = await load(container.iommu_driver)
         if driver is not None:

@@ -188,7 +188,9 @@ async def open_and_attach(df: VfioDeviceFile) -> None:
     ictx = await load(df.iommufd)
     if ictx is not None and vfio_device_is_noiommu(df.device) and await load(df.device.open_count) == 0:
         bad = not await capable(RAWIO) or await vfio_iommufd_device_has_compat_ioas(ictx)
-        await refuse_if(bad, Errno.EPERM, "no_hope_for_iommu", f"without an IOMMU it takes {RAWIO}, and no compat IOAS")
+        await refuse_if(
+            bad, Errno.EPERM, "noiommu_is_allowed", f"without an IOMMU it takes {RAWIO}, and no compat IOAS"
+        )
     await vfio_df_open(df)
     if ictx is None or await load(df.device.open_count) != 1:
         return
