@@ -7,7 +7,7 @@ import re
 from tests.conftest import ROOT
 from vfiosim.views.script import script, terse
 
-ENTRIES = ("widget.js", "presents.js", "inline.js", "chips.js", "editor.js", "scheduler.js", "ordering.js")
+ENTRIES = ("widget.js", "presents.js", "inline.js", "chips.js", "editor.js", "scheduler.js", "ordering.js", "panes.js")
 MODULES = sorted((ROOT / "assets" / "player").glob("*.js"))
 
 

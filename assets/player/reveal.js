@@ -5,13 +5,18 @@
 let focused = null;
 document.addEventListener("focusin", ({ target }) => focused = target instanceof Element ? target : null);
 
+/** What scrolls the page around a part of it; null if nothing does. */
+export function scrolls(part) {
+  let one = part.parentElement;
+  while (one && !(/auto|scroll/.test(getComputedStyle(one).overflowY) && one.scrollHeight > one.clientHeight + 1)) {
+    one = one.parentElement;
+  }
+  return one;
+}
+
 export function reveal(root) {
   const lab = root.closest(".vfiosim-lab"), ask = root.closest(".vfiosim-ask") ?? lab;
-  let scroller = ask && ask.parentElement;
-  while (
-    scroller &&
-    !(/auto|scroll/.test(getComputedStyle(scroller).overflowY) && scroller.scrollHeight > scroller.clientHeight + 1)
-  ) scroller = scroller.parentElement;
+  const scroller = ask && scrolls(ask);
   if (!scroller) return;
   const box = (part) => part.getBoundingClientRect();
   const verdicts = [...ask.querySelectorAll(".vfiosim-verdict, .vfiosim-because")].filter((one) =>

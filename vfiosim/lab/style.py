@@ -60,6 +60,11 @@ def alert(message: str) -> str:
     return f'<span role="alert">{escape(message, quote=False)}</span>' if message else ""
 
 
+def status(message: str) -> str:
+    """What came of a press, for a place beside the control; a screen reader tells it when it has time."""
+    return f'<span role="status">{escape(message, quote=False)}</span>'
+
+
 def anchor(name: str) -> str:
     """The id on a page of the words with which the question or the task of this name begins."""
     return f"vfiosim-{re.sub(r'[^0-9A-Za-z]+', '-', name)}"

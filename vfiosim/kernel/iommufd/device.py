@@ -131,7 +131,7 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     """
     say(
         Phase.ACQUIRE,
-        "The device joins the iommufd_group of {}, which stands for its iommu_group. Who owns its DMA?",
+        "The device joins the iommufd_group of {}, which stands for its iommu_group. Nobody else may own its DMA.",
         ictx,
     )
     await refuse_if(

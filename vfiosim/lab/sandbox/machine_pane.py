@@ -14,7 +14,7 @@ from .. import controls as widgets
 from ..fields import BadInput
 from ..press import ClickFilter
 from ..setup import Setup
-from ..style import alert, button, row, text, words
+from ..style import alert, button, row, status, text, words
 from .devices import DeviceBox, Devices
 from .inputs import ConfigField, TextField
 
@@ -22,12 +22,13 @@ OWN = "my own"
 
 
 class MachinePane(widgets.VBox):
-    """The editor. `boot(setup, keep)` is called for a new machine; with `keep` everything is done again on it.
+    """The editor. `boot(setup, keep)` is called for a new machine; with `keep` everything is done again on it. What came of it, in
+    words, is told here too: the line about the last press may be out of sight.
 
     `boot` raises ValueError for a machine that cannot be; that is then said here.
     """
 
-    def __init__(self, setup: Setup, clicks: ClickFilter, boot: Callable[[Setup, bool], None]) -> None:
+    def __init__(self, setup: Setup, clicks: ClickFilter, boot: Callable[[Setup, bool], str]) -> None:
         self._setup, self._clicks, self._boot = setup, clicks, boot
         self._quiet = self._unfolded = False
         names = [*TOPOLOGIES, OWN]
@@ -75,8 +76,7 @@ class MachinePane(widgets.VBox):
             [
                 row("Machine", self.topology, self.kernel, self.processes, self.config),
                 self.devices,
-                row("", self.add, self.boot, self.replay),
-                row("Protections", self.without, self.take_out, self.put_back),
+                row("", self.add, self.boot, self.replay, self.without, self.take_out, self.put_back),
                 self.problem,
             ],
             kind="world",
@@ -189,7 +189,7 @@ class MachinePane(widgets.VBox):
     def _try(self, setup: Setup, keep: bool) -> None:
         self._complain("")
         try:
-            self._boot(setup, keep)
+            self.problem.value = status(self._boot(setup, keep))
         except ValueError as problem:
             self._complain(f"That cannot be: {problem}.")
 

@@ -15,13 +15,15 @@ from ...views.atlas import BIND, Atlas
 from .. import controls as widgets
 from ..alive import Alive
 from ..describe import broken_html, hint, table_lines, with_left_out
+from ..listeners import listeners
 from ..outcome import Outcome
 from ..run import Run
 from ..run_view import RunView
 from ..setup import Setup
 from ..static_fallback import ONLY_LIVE, note
-from ..style import above, button, legend, row, style, text
+from ..style import above, legend, row, style, text
 from .fails import Fails
+from .folds import folds
 from .form import CallForm
 from .ideas import Ideas
 from .keys import with_key
@@ -73,6 +75,7 @@ class Sandbox(RunView):
     def _arranged(self, by_hand: bool) -> list[widgets.Widget]:
         """The calls in rows above the picture; where calls are under way, those who move them come first."""
         way_back, panes = self._way_back(), widgets.Box([self.machine_pane, self.save_pane], kind="panes")
+        panes.children += (*listeners("panes.js"),)
         files = row("", self.table, self.process, self.shortcuts.first)
         call = row("Next", self.form, self.call, self.hand, self.thread, self.fails)
         calls = [files, call]
@@ -81,7 +84,7 @@ class Sandbox(RunView):
         if by_hand:
             said.remove(self.result)
             below = widgets.Box([way_back, self.result], kind="below")
-            return [*running, below, *said, panes, self.trace_pane, *calls, *asked]
+            return [*running, below, *said, self.trace_pane, panes, *calls, *asked]
         pressed = above([*calls, widgets.Box(said, kind="answered")], [*running, self.trace_pane])
         return [way_back, widgets.Box([panes, pressed], kind="over"), *asked]
 
@@ -130,31 +133,18 @@ class Sandbox(RunView):
         self.redo = with_key(self.button("Redo", self._redo, "do again what was taken back"), "r")
         self.reset = self.button("Reset", self._reset, "the machine as it was at first")
         self.undo.quick = self.redo.quick = True
-        self.folds = {
-            name: widgets.ToggleButton(value=False, description=name, tooltip=tip, layout={"width": "auto"})
-            for name, tip in (
-                ("More calls", "processes, files, memory, sockets, drivers, time"),
-                ("Machine", "devices, kernel version, protections to take out"),
-                ("Code, save, load", "everything that was done, as Python or as a text to keep"),
-            )
-        }
-        for fold, part in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
-            widgets.unfold(part, False)
-            fold.observe(lambda change, part=part: self._fold(part, change["new"]), "value")
-            if part is not self.shortcuts:  # it covers what it changes
-                close = button("Close", f"fold “{fold.description}” away")
-                close.add_class("vfiosim-close")
-                close.on_click(lambda _, fold=fold: setattr(fold, "value", False))
-                part.children = (*part.children, close)
+        panes = self.machine_pane, self.save_pane
+        parts = (
+            ("More calls", "processes, files, memory, sockets, drivers, time", self.shortcuts),
+            ("Machine", "devices, kernel version, protections to take out", self.machine_pane),
+            ("Code, save, load", "everything that was done, as Python or as a text to keep", self.save_pane),
+        )
+        self.folds = folds(parts, panes, self._opened)
         begin = (*self.presets.children, self.ideas.wanted, self.ideas) if self.run.start is None else ()
         back = (self.undo, self.redo, self.reset)
         return widgets.Box([*back, *self.folds.values(), *begin, self.shortcuts], kind="row bar")
 
-    def _fold(self, part: widgets.Widget, shown: bool) -> None:
-        """One at a time."""
-        widgets.unfold(part, shown)
-        for fold, other in zip(self.folds.values(), (self.shortcuts, self.machine_pane, self.save_pane), strict=True):
-            fold.value = fold.value and (not shown or other is part)
+    def _opened(self, part: widgets.Box) -> None:
         if part is self.machine_pane:
             self.machine_pane.unfold()
         self.save_pane.refresh()
@@ -242,10 +232,12 @@ class Sandbox(RunView):
         left_out = self.run.boot(preset.setup(self.run.setup.kernel), given=preset.given)
         self._booted(f"{preset.name}: {preset.says}.{gone}", left_out)
 
-    def _boot(self, setup: Setup, keep: bool) -> None:
+    def _boot(self, setup: Setup, keep: bool) -> str:
         left_out = self.run.boot(setup, keep)
         waits = "Your calls stand at their beginning: move them, or press “Replay my schedule”."
         self._booted(waits if to_replay(self.run) else "The machine has booted.", left_out)
+        out = f" Taken out: {', '.join(setup.without)}." if setup.without else ""
+        return f"{self.message}{out}"
 
     def _replay(self) -> None:
         left_out = replay(self.run)
@@ -258,7 +250,6 @@ class Sandbox(RunView):
 
     def _booted(self, said: str, left_out: Sequence[str] = ()) -> None:
         self._begin_anew()
-        self.folds["Machine"].value = False  # what came of it is seen below
         self._after(None)
         self._say(with_left_out(said, left_out), "wrong" if left_out else "")
 

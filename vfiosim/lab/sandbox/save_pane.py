@@ -10,7 +10,7 @@ from .. import controls as widgets
 from ..fields import BadInput
 from ..press import ClickFilter
 from ..run import Run
-from ..style import alert, button, row, text, words
+from ..style import alert, button, row, status, text, words
 from .inputs import TextField
 
 LARGEST = 4_000_000  # bytes of a file to load
@@ -22,10 +22,10 @@ class SavePane(widgets.VBox):
     def __init__(self, run: Callable[[], Run], clicks: ClickFilter, load: Callable[[str], None]) -> None:
         self._run, self._load = run, load
         self.code = widgets.Textarea(
-            rows=12, description="Python", tooltip="A program that does the same", layout={"width": "100%"}, kind="code"
+            rows=9, description="Python", tooltip="A program that does the same", layout={"width": "100%"}, kind="code"
         )
         self.saved = widgets.Textarea(
-            rows=4,
+            rows=9,
             description="saved",
             tooltip="What was saved, or is to be loaded",
             layout={"width": "100%"},
@@ -43,9 +43,8 @@ class SavePane(widgets.VBox):
         self.problem = text("problem")
         super().__init__(
             [
-                self.code,
+                widgets.Box([self.code, self.saved], kind="texts"),
                 row("Keep", self.save, self.load, self.file, self.to_file, self.from_file),
-                self.saved,
                 self.problem,
             ],
             kind="keep",
@@ -66,15 +65,15 @@ class SavePane(widgets.VBox):
 
     def _press(self, what: Callable[[], str]) -> None:
         try:
-            self._say(what())
+            self.problem.value = status(what())
         except BadInput:
             return
         except ValueError as problem:
-            self._say(f"That did not work: {problem}.")
+            self._complain(f"That did not work: {problem}.")
         except OSError as problem:
-            self._say(f"That did not work: {problem.strerror or problem}.")
+            self._complain(f"That did not work: {problem.strerror or problem}.")
 
-    def _say(self, said: str) -> None:
+    def _complain(self, said: str) -> None:
         self.problem.value = alert(said[:400])
 
     def _save(self) -> str:
