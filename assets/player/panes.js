@@ -6,7 +6,7 @@ const LEAST = 250; // pixels
 const SETTLES = 3000; // milliseconds: what is in it comes a little later, and JupyterLab measures its cell after that
 
 // `begun` is where the page stood when it opened, and where it was scrolled to since; who scrolls it away is left alone.
-function show(panes, begun) {
+function bringPanes(panes, begun) {
   const scroller = scrolls(panes), lab = panes.closest(".vfiosim-lab"), player = lab?.querySelector(".vfiosim-player");
   if (!scroller || !player) return;
   const box = (part) => part.getBoundingClientRect();
@@ -31,7 +31,7 @@ function renderPanes({ el }) {
     const now = [...panes?.querySelectorAll(":scope > .widget-vbox") ?? []].find((one) => one.offsetHeight) ?? null;
     if (now !== open) [until, begun] = [performance.now() + SETTLES, {}];
     open = now;
-    if (open && performance.now() < until) { for (const wait of [0, 400]) setTimeout(show, wait, panes, begun); }
+    if (open && performance.now() < until) { for (const wait of [0, 400]) setTimeout(bringPanes, wait, panes, begun); }
   });
   watch.observe(el);
   return () => watch.disconnect();

@@ -59,7 +59,7 @@ DONE: tuple[
         "No descriptor leads to the iommufd any more, and it is alive: <b>Why is it alive?</b> names the two that hold it.",
     ),
     (
-        (_so("owner of iommu_group 1 is iommufd_ctx 2"), _refused("BIND_IOMMUFD", "dma_owner_is_other")),
+        (_so("owner of iommu_group 1 is iommufd_ctx 2"), _refused("BIND_IOMMUFD", "dma_owner_is_same")),
         "The DMA of a group has one owner. The kernel looks who that is, not who asks: root is refused, too.",
     ),
     (
