@@ -194,7 +194,7 @@ def test_the_machine_can_be_edited_on_one_screen_of_a_laptop(lab: dict[str, Loca
     press(place, "Machine")
     expect(place.locator(".vfiosim-device")).to_have_count(6)
     height = "one => one.getBoundingClientRect().height"
-    becomes(place.locator(".vfiosim-world"), height, lambda height: 0 < height < 400)
+    becomes(place.locator(".vfiosim-world"), height, lambda height: 0 < height < 560)
     expect(place.get_by_label("model", exact=True).first).to_be_hidden()
     press(place.locator(".vfiosim-device").first, "More")
     expect(place.get_by_label("model", exact=True).first).to_be_visible()

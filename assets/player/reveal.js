@@ -36,5 +36,7 @@ export function reveal(root) {
   const missing = Math.max(picture.bottom + foot.height, ...ends) + 1 - view.bottom; // wherever the foot is seen now
   const begins = (verdict ? [verdict, root] : [pressed, root, ...results]).map((part) => box(part).top);
   const room = Math.min(...begins) - 4 - view.top;
-  if (Math.min(missing, room) > 0) scroller.scrollTop += Math.min(missing, room);
+  // A button that is cut at the top of the screen is brought back, where all of the rest stays on it.
+  const cut = room < 0 && missing <= room && box(pressed).bottom > view.top;
+  if (cut || Math.min(missing, room) > 0) scroller.scrollTop += Math.min(cut ? 0 : missing, room);
 }
