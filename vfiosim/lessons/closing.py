@@ -25,7 +25,7 @@ from .one_bind import bound_for_a_vm, rehearse
 from .tables import Shown
 
 CARD = "vfio_device vfio0"
-TRIED_LOCK = Shown(
+BIND_MEANWHILE = Shown(
     "<p>Most calls that want a lock wait for it: the program sleeps, and goes on when it is its turn. With a <i>tried lock</i> the "
     "call looks once, and gives up if somebody has the lock. Here this is better. Otherwise BIND would wait for the unbind, the "
     "unbind would wait for this program's file, and neither would end.</p>"

@@ -11,6 +11,7 @@
   const style = document.createElement("link");
   style.rel = "stylesheet";
   style.href = new URL("presenter.css", document.currentScript["src"]).href;
+  document.head.append(style);
 
   // All that stands beside a widget, and beside what it is in.
   function around(widget) {
@@ -42,7 +43,6 @@
     }
 
     begin(panel, Stage) {
-      document.head.append(style);
       this.panel = panel;
       const { node } = panel.content;
       this.stage = new Stage(panel.node, node.querySelector(".jp-WindowedPanel-outer") ?? node, () => this.end());
