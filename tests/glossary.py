@@ -18,23 +18,19 @@ PLAIN = re.compile(  # what is no plain text, or names something else
     re.MULTILINE | re.VERBOSE,
 )
 OTHER = (  # where such a word means what it means everywhere
-    *(
-        "access to",
-        "accesses to",
-        "kernel's log",
-        "may lock",
-        "device nor root",
-        "sample driver",
-        "to check the ID",
-        "tells Check",
-    ),
-    *(
-        "file and function",
-        "the shortest way into",
-        "the shortest way to it",
-        "the shortest way has",
-        "Most shortest ways",
-    ),
+    "access to",
+    "accesses to",
+    "kernel's log",
+    "may lock",
+    "device nor root",
+    "sample driver",
+    "to check the ID",
+    "tells Check",
+    "file and function",
+    "the shortest way into",
+    "the shortest way to it",
+    "the shortest way has",
+    "Most shortest ways",
 )
 
 
