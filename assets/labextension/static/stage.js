@@ -29,13 +29,17 @@ export class Stage {
   }
 
   show(on) {
-    const seen = this.scroller.scrollTop > 0 && this.seen(`${PLAYER}, .jp-Cell`); // the beginning stays the beginning
+    const near = this.seen(`${PLAYER}, .jp-Cell`);
+    const within = this.all(".jp-Cell").findLast((one) => this.top(one) <= 0); // of a long cell the middle may be far away
+    const seen = this.scroller.scrollTop > 0 && (near ?? within); // the beginning stays the beginning
     this.blank.hidden = true;
     for (const one of [this.out, this.blank]) on ? document.body.append(one) : one.remove();
     (on ? addEventListener : removeEventListener)("keydown", this.key, true);
     this.place.classList.toggle("vfiosim-presented", on);
     for (const root of this.place.querySelectorAll(PLAYER)) root.vfiosim?.room(on);
-    requestAnimationFrame(() => seen ? seen.scrollIntoView({ block: "center" }) : this.scroller.scrollTo({ top: 0 }));
+    requestAnimationFrame(() =>
+      seen ? seen.scrollIntoView({ block: near ? "center" : "nearest" }) : this.scroller.scrollTo({ top: 0 })
+    );
   }
 
   get height() {
