@@ -129,11 +129,7 @@ async def iommufd_device_bind(ictx: IommufdCtx, device: Any, driver: KObject) ->
     EINVAL without cache coherency, ENODEV without iommu_group, EPERM without isolated interrupts or if the DMA is owned by
     somebody else, EBUSY in a foreign domain.
     """
-    say(
-        Phase.ACQUIRE,
-        "The device joins the iommufd_group of {} for its iommu_group. Nobody else may own its DMA.",
-        ictx,
-    )
+    say(Phase.ACQUIRE, "The device joins the iommufd_group of {}. Nobody else may own the DMA of its group.", ictx)
     await refuse_if(
         not device.cache_coherent, Errno.EINVAL, "cache_coherent", "iommufd needs an IOMMU that keeps caches coherent"
     )
