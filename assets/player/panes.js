@@ -22,16 +22,21 @@ function bringPanes(panes, begun) {
 
 function renderPanes({ el }) {
   el.style.width = "100%"; // so that it is noticed when it comes to the page
-  let panes = null, open = null, until = 0, begun = {};
+  let panes = null, open = null;
   const watch = new ResizeObserver(() => {
     if (panes !== el.parentElement?.closest(".vfiosim-panes")) {
       panes = el.parentElement?.closest(".vfiosim-panes") ?? null;
       if (panes) watch.observe(panes);
     }
     const now = [...panes?.querySelectorAll(":scope > .widget-vbox") ?? []].find((one) => one.offsetHeight) ?? null;
-    if (now !== open) [until, begun] = [performance.now() + SETTLES, {}];
-    open = now;
-    if (open && performance.now() < until) { for (const wait of [0, 400]) setTimeout(bringPanes, wait, panes, begun); }
+    if (now === open) return;
+    const [begun, until] = [{}, performance.now() + SETTLES];
+    const again = () => {
+      if (now !== open || performance.now() > until) return;
+      bringPanes(panes, begun);
+      setTimeout(again, 100);
+    };
+    if (open = now) again();
   });
   watch.observe(el);
   return () => watch.disconnect();
