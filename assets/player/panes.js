@@ -3,43 +3,48 @@
 import { scrolls } from "./reveal.js";
 
 const LEAST = 250; // pixels
+const MOVES = ["wheel", "keydown", "pointerdown"]; // with which a reader goes somewhere
 const SETTLES = 3000; // milliseconds: what is in it comes a little later, and JupyterLab measures its cell after that
 
-// `begun` is where the page stood when it opened, and where it was scrolled to since; who scrolls it away is left alone.
-function bringPanes(panes, begun) {
+function bringPanes(panes) {
   const scroller = scrolls(panes), lab = panes.closest(".vfiosim-lab"), player = lab?.querySelector(".vfiosim-player");
   if (!scroller || !player) return;
   const box = (part) => part.getBoundingClientRect();
   const view = box(scroller), first = lab.querySelector(".vfiosim-answered") ?? player;
   const room = view.height - (box(player).bottom - box(first).top) - 16;
   panes.style.setProperty("--room", `${Math.max(LEAST, room)}px`);
-  begun.at ??= begun.now = scroller.scrollTop;
-  if (Math.abs(scroller.scrollTop - begun.now) > 1) return;
-  const missing = box(panes).bottom + 4 - view.bottom + scroller.scrollTop - begun.at;
-  scroller.scrollTop = begun.at + Math.max(0, missing);
-  begun.now = scroller.scrollTop;
+  scroller.scrollTop += Math.max(0, box(panes).bottom + 4 - view.bottom);
 }
 
 function renderPanes({ el }) {
   el.style.width = "100%"; // so that it is noticed when it comes to the page
-  let panes = null, open = null;
+  const known = new Set();
+  let panes = null, open = null, until = 0;
+  const leave = () => until = 0; // who goes somewhere else is left alone
+  for (const move of MOVES) addEventListener(move, leave, { capture: true, passive: true });
   const watch = new ResizeObserver(() => {
-    if (panes !== el.parentElement?.closest(".vfiosim-panes")) {
-      panes = el.parentElement?.closest(".vfiosim-panes") ?? null;
-      if (panes) watch.observe(panes);
+    panes ??= el.parentElement?.closest(".vfiosim-panes") ?? null;
+    const parts = [...panes?.querySelectorAll(":scope > .widget-vbox") ?? []];
+    for (const part of parts.filter((one) => !known.has(one))) {
+      known.add(part); // each for itself: one may take the place of another that was as large
+      watch.observe(part);
     }
-    const now = [...panes?.querySelectorAll(":scope > .widget-vbox") ?? []].find((one) => one.offsetHeight) ?? null;
+    const now = parts.find((one) => one.offsetHeight) ?? null;
     if (now === open) return;
-    const [begun, until] = [{}, performance.now() + SETTLES];
+    open = now;
+    until = performance.now() + SETTLES;
     const again = () => {
-      if (now !== open || performance.now() > until) return;
-      bringPanes(panes, begun);
+      if (!open || now !== open || performance.now() > until) return;
+      bringPanes(panes);
       setTimeout(again, 100);
     };
-    if (open = now) again();
+    again();
   });
   watch.observe(el);
-  return () => watch.disconnect();
+  return () => {
+    watch.disconnect();
+    for (const move of MOVES) removeEventListener(move, leave, { capture: true });
+  };
 }
 
 export default { render: renderPanes };
