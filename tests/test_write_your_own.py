@@ -76,10 +76,10 @@ def test_the_puzzle_is_safe_and_broken_without_its_lock(made):
 
 def test_the_room_has_a_way_into_its_bug_and_is_mended_by_the_kernels_own_function(made):
     room = made["room"].room
-    assert "is open and 1 of its devices" in room.trace.what
+    assert "is open and counts 1 of its devices" in room.trace.what
     assert room.prove(recordings=False).clean
 
 
 def test_a_room_whose_bug_is_another_one_than_it_says_is_told_what_goes_wrong(made):
-    with pytest.raises(ValueError, match=r"says that 'a leak' happens, and this does: .*is open and 1 of its devices"):
+    with pytest.raises(ValueError, match=r"says that 'a leak' happens, and this does: .*is open and counts 1 of its devices"):
         _ = replace(made["room"].room, happens="a leak").trace
