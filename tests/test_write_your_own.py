@@ -81,5 +81,7 @@ def test_the_room_has_a_way_into_its_bug_and_is_mended_by_the_kernels_own_functi
 
 
 def test_a_room_whose_bug_is_another_one_than_it_says_is_told_what_goes_wrong(made):
-    with pytest.raises(ValueError, match=r"says that 'a leak' happens, and this does: .*is open and counts 1 of its devices"):
+    with pytest.raises(
+        ValueError, match=r"says that 'a leak' happens, and this does: .*is open and counts 1 of its devices"
+    ):
         _ = replace(made["room"].room, happens="a leak").trace
