@@ -148,10 +148,8 @@ class Prediction(Asking):
         options = {**self.question.options, **({"only": self.question.view} if self.question.view else {})}
         if presenter.on:
             options["presenter"] = True
-        if (
-            len({step.thread for step in finding.trace}) > 1
-        ):  # lanes stand below it: it has no room for what is not in it
-            options.setdefault("atlas", Anew())
+        if len({step.thread for step in finding.trace}) > 1:
+            options.setdefault("atlas", Anew())  # lanes stand below it: it keeps no place for what is not in it
         pane = TracePane(finding.trace, step=finding.step, **options)
         pane.bring_out(finding.brought)
         return pane

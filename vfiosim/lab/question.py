@@ -165,9 +165,9 @@ class Question:
             raise ValueError("Type a prediction first.")
         if self.kind == TYPED and name.isalpha() and name.startswith("E"):
             raise ValueError(f"There is no errno {name}. Is a letter missing, or one too many?")
+        # No examples: one might be the answer.
         if self.kind == NUMBER:
             raise ValueError("Type a whole number in digits.")
-        # an example might be the answer
         raise ValueError("Type the name of an errno: E and more capital letters. Or 0 if the call succeeds.")
 
 

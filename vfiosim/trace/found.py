@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-FOUND: Final[
-    dict[str, dict[str, str]]
-] = {  # question → effects in words, as a pattern → what was found by them; "": by all
+# Question → effects in words, as a pattern → what was found by them; "": by all.
+FOUND: Final[dict[str, dict[str, str]]] = {
     "is it long enough, is every byte beyond the known ones zero?": {
         "": "it is long enough, and every byte beyond the known ones is zero."
     },
