@@ -58,7 +58,9 @@ def test_the_version_is_written_down(kernel):
 
 
 def test_devices_of_ones_own_are_written_down():
-    assert same(bound(topology=Topology("mine", (DeviceSpec("card", "0000:09:00.0", 9),)))[0])
+    m, _ = bound(topology=Topology("mine", (DeviceSpec("card", "0000:09:00.0", 9, can_reset=True),)))
+    assert same(m)
+    assert 'Topology("mine", (DeviceSpec("card", "0000:09:00.0", 9, can_reset=True),))' in program_of(m)
 
 
 def test_refusals_memory_time_a_fork_and_the_end_are_written_down():

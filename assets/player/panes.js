@@ -2,7 +2,6 @@
 
 import { scrolls } from "./reveal.js";
 
-const LEAST = 250; // pixels
 const MOVES = ["wheel", "keydown", "pointerdown"]; // with which a reader goes somewhere
 const SETTLES = 3000; // milliseconds: what is in it comes a little later, and JupyterLab measures its cell after that
 
@@ -12,8 +11,9 @@ function bringPanes(panes) {
   const box = (part) => part.getBoundingClientRect();
   const view = box(scroller), first = lab.querySelector(".vfiosim-answered") ?? player;
   const room = view.height - (box(player).bottom - box(first).top) - 16;
-  panes.style.setProperty("--room", `${Math.max(LEAST, room)}px`);
-  scroller.scrollTop += Math.max(0, box(panes).bottom + 4 - view.bottom);
+  panes.style.setProperty("--room", `${Math.max(0, room)}px`);
+  const missing = box(panes).bottom + 4 - view.bottom;
+  scroller.scrollTop += Math.max(missing, Math.min(0, box(first).top - view.top)); // up again where that has become free
 }
 
 function renderPanes({ el }) {

@@ -1,5 +1,5 @@
 // After a press in the lab: scroll so that the picture is to be seen with the words about it, but never the pressed button away; where
-// a verdict stands above it, never the beginning of that.
+// a verdict stands above it, never the beginning of that. Where threads are moved by hand, their buttons stay where they are.
 
 /** @type {Element | null} what has had the focus last: a button that cannot be pressed again loses it */
 let focused = null;
@@ -28,12 +28,15 @@ export function reveal(root) {
   const gone = focused && ask.contains(focused) ? focused : answered; // the steps of an answer come too late to have seen its press
   const pressed = document.activeElement === document.body && gone || document.activeElement;
   if (!ask.contains(pressed) || root.contains(pressed)) return;
-  const verdict = pressed.closest(".vfiosim-controls") ? null : said; // a call has no verdict
+  const hand = ask.querySelector(":scope > .vfiosim-schedule .vfiosim-thread"); // while one can be moved
+  const verdict = hand || pressed.closest(".vfiosim-controls") ? null : said; // a call has no verdict
+  // What is moved by hand ends the verdict of the last Check: the picture comes up by as much, perhaps later than we look.
+  const ending = hand && said && !pressed.matches(".vfiosim-primary") ? box(said.nextElementSibling).top - box(said).top : 0;
   const view = box(scroller);
   const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")];
   const [picture, foot] = [".stage", ".foot"].map((name) => box(root.querySelector(name)));
-  const ends = [...results, ...verdicts].map((part) => box(part).bottom);
-  const missing = Math.max(picture.bottom + foot.height, ...ends) + 1 - view.bottom; // wherever the foot is seen now
+  const ends = [...results, ...(hand ? [] : verdicts)].map((part) => box(part).bottom);
+  const missing = Math.max(picture.bottom + foot.height - ending, ...ends) + 1 - view.bottom; // wherever the foot is seen now
   const begins = (verdict ? [verdict, root] : [pressed, root, ...results]).map((part) => box(part).top);
   const room = Math.min(...begins) - 4 - view.top;
   // A button that is cut at the top of the screen is brought back, where all of the rest stays on it.

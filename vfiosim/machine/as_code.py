@@ -8,6 +8,7 @@ import keyword
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from itertools import chain, count
 from typing import Any
@@ -275,7 +276,23 @@ def _bytearray(data: bytes) -> str:
 
 
 def _topology(topology: Topology) -> str:
-    return _quoted(topology.name) if TOPOLOGIES.get(topology.name) == topology else repr(topology)
+    return _quoted(topology.name) if TOPOLOGIES.get(topology.name) == topology else _made(topology)
+
+
+def _made(value: Any) -> str:
+    """What makes a dataclass, with those fields that are not as they are by default; what is needed goes without its name."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_made, value))}{',' * (len(value) == 1)})"
+    if not is_dataclass(value):
+        return _quoted(value) if isinstance(value, str) else repr(value)
+    shown = []
+    for each in fields(value):
+        mine = getattr(value, each.name)
+        if each.default is MISSING and each.default_factory is MISSING:
+            shown.append(_made(mine))
+        elif mine != each.default:
+            shown.append(f"{each.name}={_made(mine)}")
+    return f"{type(value).__name__}({', '.join(shown)})"
 
 
 def _name_of(function: Callable[..., Any]) -> str:
