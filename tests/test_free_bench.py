@@ -93,6 +93,35 @@ def test_the_idea_about_the_vm_was_tried_when_both_ways_round_were_seen():
     assert words(box.ideas.said.value).startswith("✓ Idea 3 of 7.")
 
 
+def test_the_idea_without_an_iommu_was_tried_when_the_device_came_through_its_group():
+    box = begun("No IOMMU")
+    box.ideas.wanted.value = True
+    box.ideas.show(4)
+    for _ in range(3):  # the calls that the bench suggests
+        assert words(box.ideas.said.value).startswith("Idea 5 of 7.")
+        box.call.click()
+    assert words(box.ideas.said.value).startswith("✓ Idea 5 of 7. You have the card")
+
+
+def test_the_idea_about_the_group_was_tried_when_both_calls_get_through_and_not_while_the_lock_is_there():
+    box = begun("A card")
+    box.ideas.wanted.value = True
+    box.ideas.show(6)
+    box.when.value = "by hand"
+    box.buttons["open group"].click()
+    call(box, 3, BIND, iommufd=4)
+    for without in ("", "group_lock"):
+        assert words(box.ideas.said.value).startswith("Idea 7 of 7.")
+        if without:
+            box.machine_pane.without.set(without)
+            box.machine_pane.take_out.click()
+        for thread, move in (*[("A", "1 step")] * 3, ("B", "to the end"), ("A", "to the end"), ("B", "to the end")):
+            for panel in [each for each in box.schedule.rows.values() if each.thread == thread]:
+                panel.buttons[move].click()
+        assert not box.schedule.rows
+    assert words(box.ideas.said.value).startswith("✓ Idea 7 of 7. Both got through")
+
+
 @pytest.mark.parametrize(
     ("machine", "calls", "next_one"),
     [

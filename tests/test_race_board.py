@@ -99,6 +99,17 @@ def test_the_line_of_a_lock_that_is_taken_out_is_struck_through_and_no_other():
     assert [words(line) for line in struck] == ["async with group.group_lock:"]
 
 
+def test_two_calls_by_hand_are_told_with_what_they_name_and_a_lock_beside_its_object():
+    sandbox = scheduler(PUZZLES["R2"])
+    named = [words(each.name.value) for each in rows(sandbox)]
+    assert [one.rpartition(", ")[2] for one in named] == ["iommufd=4)", "iommufd=5)"]
+    pane = sandbox.machine_pane
+    pane.without.set("vfio_device_set.lock")
+    pane.take_out.click()
+    assert "Taken out of the kernel: lock of vfio_device_set" in words(pane.taken.value)
+    assert "lock vfio_device_set vfio0 taken out" in words(sandbox.schedule.shared.value)
+
+
 def test_whose_call_has_ended_holds_nothing_that_could_be_out_of_date():
     sandbox = r1()
     go(sandbox, "A to the end", "B to the end")

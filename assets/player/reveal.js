@@ -31,7 +31,9 @@ export function reveal(root) {
   const hand = ask.querySelector(":scope > .vfiosim-schedule .vfiosim-thread"); // while one can be moved
   const verdict = hand || pressed.closest(".vfiosim-controls") ? null : said; // a call has no verdict
   // What is moved by hand ends the verdict of the last Check: the picture comes up by as much, perhaps later than we look.
-  const ending = hand && said && !pressed.matches(".vfiosim-primary") ? box(said.nextElementSibling).top - box(said).top : 0;
+  const ending = hand && said && !pressed.matches(".vfiosim-primary")
+    ? box(said.nextElementSibling).top - box(said).top
+    : 0;
   const view = box(scroller);
   const results = [...lab.querySelectorAll(".vfiosim-controls .vfiosim-result")];
   const [picture, foot] = [".stage", ".foot"].map((name) => box(root.querySelector(name)));

@@ -16,11 +16,13 @@ GIVE_DESCRIPTORS = (KVM_CREATE_VM, VFIO_GROUP_GET_DEVICE_FD)
 def thread_words(thread: str, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[str]]:
     """A thread and its calls: "A (vmm)", or "A" alone for the program A; then "ioctl(3, VFIO_DEVICE_BIND_IOMMUFD, iommufd=4)"."""
     others = dict.fromkeys(process for process, *_ in calls if process != thread)
-    return f"{thread} ({', '.join(others)})" if others else thread, [*map(_call_words, calls)]
+    return f"{thread} ({', '.join(others)})" if others else thread, [
+        call_words(name, arguments) for _, name, *arguments in calls
+    ]
 
 
-def _call_words(call: tuple[Any, ...]) -> str:
-    _, name, *arguments = call
+def call_words(name: str, arguments: Sequence[Any]) -> str:
+    """A system call with the fields of its struct that are not as in a fresh one."""
     if name != "ioctl":
         return f"{name}({', '.join(map(_shown, arguments))})"
     fd, request, *rest = arguments

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from ...uapi import Member, Struct
 from .. import controls as widgets
 from ..fields import BadInput, NumberField
-from ..style import row
+from ..style import row, text
 from .inputs import AddressField, BytesField, NumbersField, bytes_of
 
 RARE = re.compile("argsz$|size$|out_|__|reserved")  # what the simulator fills in, or the kernel
@@ -20,18 +22,26 @@ class BufferForm(widgets.VBox):
     """Fields of a struct, what follows it, and its raw bytes.
 
     `values` is what to begin with: the fields that it names are shown at once, where it has none those that a caller fills in;
-    the others, and the bytes, once `more` is pressed, or something is wrong with them. `fds` are descriptors to choose from.
+    the others, and the bytes, once `more` is pressed, or something is wrong with them. `fds` are descriptors to choose from, each
+    with what it leads to: that is told beside the field.
     `memory()` tells what is to be put into memory, and where in the buffer its address belongs. `by_hand`: the reader has
     written the raw bytes, and nobody else changes them.
     """
 
-    def __init__(self, struct: type[Struct], values: Mapping[str, int | str | None], fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        struct: type[Struct],
+        values: Mapping[str, int | str | None],
+        fds: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.struct = struct
         self.data = bytearray(bytes(struct()))
         self._size = len(self.data)
         self._quiet = self.by_hand = False
         self.fields: dict[str, NumberField | NumbersField | BytesField] = {}
         self._places: dict[str, Member] = {}
+        self._leads: dict[str, widgets.HTML] = {}  # by field, the file behind the descriptor in it
+        self._files = {str(fd): file for fd, file in fds.items()}
         for field in struct.fields():
             if field.kind != "struct":
                 self._places[field.name] = field
@@ -42,7 +52,7 @@ class BufferForm(widgets.VBox):
             value=False, description="More fields", tooltip="every field, and the buffer byte by byte"
         )
         asked = {*values} or {name for name in self.fields if not RARE.match(name)}
-        common = [field for name, field in self.fields.items() if name in asked]
+        common = [part for name in self.fields if name in asked for part in self._with_file(name)]
         self._rare = [*(field for name, field in self.fields.items() if name not in asked), self.raw]
         self.rare = widgets.Box(self._rare, kind="rare", layout={"display": "none"})  # over the picture, which stays
         self.more.observe(lambda change: widgets.unfold(self.rare, change["new"]), "value")
@@ -58,7 +68,15 @@ class BufferForm(widgets.VBox):
         self._refresh()
         super().__init__([row("", *common, self.more), self.rare], kind="parts")
 
-    def _field(self, field: Member, value: int | str | None, fds: Sequence[int]) -> Any:
+    def _with_file(self, name: str) -> list[widgets.Widget]:
+        """The field; beside one for a descriptor, to which file that leads."""
+        place, field = self._places[name], self.fields[name]
+        if place.role != "fd_in" and name != "fd":
+            return [field]
+        said = self._leads[name] = text("leads")
+        return [field, said]
+
+    def _field(self, field: Member, value: int | str | None, fds: Mapping[int, str]) -> Any:
         now = self.struct.from_buffer_copy(bytes(self.data)).get(field.name) if value is None else value
         tip = f"{self.struct.kernel_name}.{field.name}, {8 * field.size} bits"
         if field.kind == "array":
@@ -81,8 +99,9 @@ class BufferForm(widgets.VBox):
         field.text.placeholder = "none"
         field.set("")
 
-    def follow(self, values: Mapping[str, int | str | None], fds: Sequence[int]) -> None:
+    def follow(self, values: Mapping[str, int | str | None], fds: Mapping[int, str]) -> None:
         """Descriptors have come or gone: what has waited for one gets it, and what has gone is no choice any more."""
+        self._files = {str(fd): file for fd, file in fds.items()}
         there = tuple(str(fd) for fd in fds)
         for name, field in self.fields.items():
             typed, offered = str(field.text.value), getattr(field.text, "options", ())
@@ -93,6 +112,7 @@ class BufferForm(widgets.VBox):
                 self._wait_for(name)
             if offered:
                 field.text.options = there
+        self._tell_files()
 
     # ---- both ways
 
@@ -145,7 +165,13 @@ class BufferForm(widgets.VBox):
                 self._show_field(field, self._places[name], value, padded)
         if but != "raw":
             self.raw.set(bytes(self.data).hex(" "))
+        self._tell_files()
         self._quiet = False
+
+    def _tell_files(self) -> None:
+        for name, said in self._leads.items():
+            file = self._files.get(str(self.fields[name].text.value).strip(), "")
+            said.value = f"→ {escape(file)}" if file else ""
 
     def _show_field(self, field: Any, place: Member, value: Struct, padded: bytes) -> None:
         if isinstance(field, NumberField):

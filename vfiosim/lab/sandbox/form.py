@@ -134,7 +134,7 @@ class CallForm(widgets.Box):
 
     def _request_argument(self, request: uapi.Request) -> None:
         run, process = self._run(), self._process()
-        fds = list(run.descriptors(process))
+        fds = {fd: file.label for fd, file in run.descriptors(process).items()}
         if request.struct is not None:
             self.buffer = BufferForm(request.struct, defaults(run, process, request), fds)
             self.argument.children = [self.buffer]
@@ -181,7 +181,8 @@ class CallForm(widgets.Box):
         if not isinstance(request, uapi.Request) or self.buffer is None:
             return
         run, process = self._run(), self._process()
-        self.buffer.follow(defaults(run, process, request), [*run.descriptors(process)])
+        fds = {fd: file.label for fd, file in run.descriptors(process).items()}
+        self.buffer.follow(defaults(run, process, request), fds)
 
     def turn_to(self, fd: int, call: str, fields: Mapping[str, int | str]) -> None:
         """Choose this call on a descriptor, with these numbers in its fields, if there is such a descriptor that has it."""

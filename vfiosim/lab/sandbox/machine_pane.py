@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from difflib import get_close_matches
@@ -121,8 +122,8 @@ class MachinePane(widgets.VBox):
         options = tuple(sorted(self._known))
         if self.without.text.options != options:
             self.without.text.options = options
-        out = ", ".join(map(escape, self._setup.without))
-        strange = ", ".join(escape(name) for name in self._setup.without if name not in met)
+        out = escape(told(self._setup.without))
+        strange = escape(told([name for name in self._setup.without if name not in met]))
         unmet = f" No call so far has used <b>{strange}</b>." if strange else ""
         self.taken.value = f'<span class="wrong">Taken out of the kernel: <b>{out}</b>.</span>{unmet}' if out else ""
 
@@ -195,3 +196,8 @@ class MachinePane(widgets.VBox):
 
     def _complain(self, message: str) -> None:
         self.problem.value = alert(message)
+
+
+def told(protections: Collection[str]) -> str:
+    """Protections as the picture has them: "lock of vfio_device_set" for vfio_device_set.lock."""
+    return ", ".join(re.sub(r"^(\w+)\.(\w+)$", r"\2 of \1", name) for name in protections)

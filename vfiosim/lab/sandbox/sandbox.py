@@ -27,7 +27,7 @@ from .folds import folds
 from .form import CallForm
 from .ideas import Ideas
 from .keys import with_key
-from .machine_pane import MachinePane
+from .machine_pane import MachinePane, told
 from .presets import Preset, Presets, Try, came_of_it, let_go, next_try, places
 from .save_pane import SavePane
 from .schedule import Schedule, replay, to_replay
@@ -236,7 +236,7 @@ class Sandbox(RunView):
         left_out = self.run.boot(setup, keep)
         waits = "Your calls stand at their beginning: move them, or press “Replay my schedule”."
         self._booted(waits if to_replay(self.run) else "The machine has booted.", left_out)
-        out = f" Taken out: {', '.join(setup.without)}." if setup.without else ""
+        out = f" Taken out: {told(setup.without)}." if setup.without else ""
         return f"{self.message}{out}"
 
     def _replay(self) -> None:

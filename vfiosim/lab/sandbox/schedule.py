@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from html import escape
 
 from ...explore.touches import Touch, Variable, contradicting, name_of, touches, variables
-from ...machine import Call
-from ...machine.events import Moved
+from ...machine import Call, Machine
+from ...machine.events import Called, Mapped, Moved
+from ...machine.system_calls import fresh
+from ...puzzles.words import call_words
 from .. import controls as widgets
 from ..listeners import listeners
 from ..press import ClickFilter
@@ -50,7 +52,9 @@ class ThreadPanel:
         """Show its code, and say what it does next."""
         call = run.machine.calls[self.number]
         where = standing(call, rehearsal)
-        self.name.value = f"<b>{escape(self.thread[:60])}</b> <code>{escape(call.shown[:120])}</code>"
+        self.name.value = (
+            f"<b>{escape(self.thread[:60])}</b> <code>{escape(_written(run.machine, self.number)[:120])}</code>"
+        )
         self.next.value, self.code.value = next_html(where), code_html(where)
 
 
@@ -119,8 +123,13 @@ def _shared(run: Run, rehearsal: Rehearsal) -> list[Variable]:
     machine = run.machine
     harmed = contradicting(machine.engine, rehearsal.places, machine.check())
     found = variables(machine.engine, rehearsal.places, done_by_hand(run), rehearsal.alone, harmed)
-    out = run.setup.without
-    return [replace(one, now="taken out", ahead={}) if one.rank == 3 and one.place[1] in out else one for one in found]
+    return [replace(one, now="taken out", ahead={}) if _is_out(one, run.setup.without) else one for one in found]
+
+
+def _is_out(one: Variable, without: Collection[str]) -> bool:
+    """Is it a lock that is taken out? Where locks of several kinds have one name, its kind stands before it."""
+    oid, cell = one.place
+    return one.rank == 3 and not {cell, f"{oid.partition(' ')[0]}.{cell}"}.isdisjoint(without)
 
 
 def done_by_hand(run: Run) -> list[Touch]:
@@ -140,9 +149,27 @@ def _ended(run: Run) -> dict[str, list[str]]:
             call = run.machine.calls[done.call]
             if call.thread.ended:
                 sign = "✕" if done.outcome.refused else "✓"
-                said = f"{sign} {escape(call.shown[:160])} → <b>{escape(done.outcome.result)}</b>"
+                said = f"{sign} {escape(_written(run.machine, done.call)[:160])} → <b>{escape(done.outcome.result)}</b>"
                 lines.setdefault(thread_of(call), {})[done.call] = said
     return {thread: [*some.values()] for thread, some in lines.items()}
+
+
+def _written(machine: Machine, number: int) -> str:
+    """A call, an ioctl with the fields of its struct: two BINDs differ in the iommufd that they name, and in nothing else."""
+    call = machine.calls[number]
+    if call.name != "ioctl":
+        return call.shown
+    asked = [noted.event for noted in machine.history if "call" in noted.event.makes][number]
+    assert isinstance(asked, Called)
+    memory = {
+        each.event.found: bytes(each.event.data)
+        for each in machine.history
+        if isinstance(each.event, Mapped) and each.event.process == asked.process
+    }
+    fd, request, *rest = asked.arguments
+    return call_words(
+        "ioctl", [*fresh(machine.variant, "ioctl", (fd, request, *(memory.get(one, one) for one in rest)))]
+    )
 
 
 def thread_of(call: Call) -> str:
