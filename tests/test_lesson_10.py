@@ -25,7 +25,7 @@ def test_who_believes_that_the_first_caller_wins_is_shown_a_run_in_which_he_is_o
     trace = answered(QUESTIONS["who wins?"], "first").stage.trace
     assert trace[0].sentence == "A calls open(/dev/vfio/1)."
     assert next(step.sentence for step in trace if step.refused).startswith("Refused with EBUSY")
-    assert "The call returns 0." in [step.sentence for step in trace]
+    assert any(step.sentence.endswith("and returns 0.") for step in trace)
 
 
 def test_with_one_switch_the_group_is_never_open_and_bound():

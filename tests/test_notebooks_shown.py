@@ -31,6 +31,7 @@ IN_TURN = pytest.mark.parametrize("path", [FIRST, *turns(REST, days=3)])
 
 # ---- exported
 
+BOUND = "The call gives its reference to file vfio0#1 back and returns 0."  # the end of a bind
 LAST = {
     "08_no_dma": "The call returns 5.",  # of the first player that has steps
     "05_closing_in_any_order": "driver vfio-pci waits until no file of vfio_device vfio0 is open.",
@@ -93,7 +94,7 @@ def test_an_exported_notebook_is_stepped_through_without_kernel_and_network(path
     else:
         for folded in tab.get_by_text("Show it now", exact=True).all():
             folded.click()
-        step_to_the_end_and_one_back(tab, LAST.get(path.stem, "The call returns 0."))
+        step_to_the_end_and_one_back(tab, LAST.get(path.stem, BOUND))
     assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf(format="A4"))) <= 12
 
 
@@ -124,8 +125,8 @@ def test_on_paper_a_player_shows_its_last_step_and_numbers_the_sentences_of_all(
     expect(player).to_have_attribute("data-step", "1")
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    expect(player.locator(".sentence")).to_have_text("The call returns 0.")
-    expect(player.locator(".printed li:visible").last).to_have_text("The call returns 0.")
+    expect(player.locator(".sentence")).to_have_text(BOUND)
+    expect(player.locator(".printed li:visible").last).to_have_text(BOUND)
     expect(player.locator("button:not(.chip):visible, [role=slider]:visible")).to_have_count(0)
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     expect(player).to_have_attribute("data-step", "1")
@@ -232,7 +233,7 @@ def test_in_the_first_notebook_the_keyboard_alone_makes_a_bind_and_walks_through
             keyboard.press(key)
         expect(player).to_have_attribute("data-step", str(step))
     keyboard.press("End")
-    expect(sentence).to_have_text("The call returns 0.")
+    expect(sentence).to_have_text(BOUND)
 
 
 def test_a_second_bind_waits_for_its_prediction_and_undo_takes_the_first_one_back(first):

@@ -136,7 +136,7 @@ export class Bar {
         [data.tells]: "the last change that stays",
         [this.run.last]: "the last",
       }[step];
-    const which = walk ? `main step ${walk} of ${stops.length}, of ${all} in all` : `step ${step} of ${all}`;
+    const which = walk ? `main step ${walk} of ${stops.length}` : `step ${step} of ${all}`;
     return [`${which}${detail || (about ? `: ${about}` : "")}`, code];
   }
 

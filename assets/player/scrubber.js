@@ -88,12 +88,13 @@ export class Scrubber {
 
   segment({ phase, refused, first, end }) {
     const words = refused ? `✕ ${refused}` : phase;
+    const short = refused ? "✕" : phase.length > 4 ? `${phase.slice(0, 3)}.` : phase;
     const made = element("span", {
       class: `segment phase-${phase}${refused ? " refused" : ""}`,
-      "data-words": words,
+      "data-short": short,
       "data-word": phase,
       ...(refused ? { "data-refused": refused } : {}),
-    }, words);
+    }, element("span", {}, words));
     this.span(made, first, end);
     return made;
   }
@@ -118,6 +119,7 @@ export class Scrubber {
       const done = Math.max(0, Math.min(1, (step - one.first) / (one.end - one.first)));
       if (done !== one.done) one.part.style.setProperty("--done", `${done * 100}%`);
       one.done = done;
+      one.part.classList.toggle("done", done === 1);
       one.part.classList.toggle("current", one.first < step && step <= one.end);
     }
     this.states.forEach((state, lane) => {

@@ -7,7 +7,19 @@ from typing import Final
 
 from ..engine import *
 from ..uapi import Errno
-from .fs.file import O_ACCMODE, O_RDWR, O_WRONLY, PLAIN_FILE, File, KernelPages, Mapping, fget, fput, private
+from .fs.file import (
+    O_ACCMODE,
+    O_RDWR,
+    O_WRONLY,
+    PLAIN_FILE,
+    File,
+    KernelPages,
+    Mapping,
+    fget,
+    for_the_call,
+    fput,
+    private,
+)
 from .fs.read_write import LLONG_MAX
 from .fs.shmem import Inode, shmem_file_operations, shmem_zero_setup
 from .mm import PROT_WRITE, MmStruct, vma_close, vma_open
@@ -116,7 +128,7 @@ async def ksys_mmap_pgoff(length: int, prot: int, flags: int, number: int, offse
     if flags & MAP_ANONYMOUS:
         return await map_anonymous(length, prot, flags, address)
     file = await require(await fget(number), Errno.EBADF, "fd_is_open", f"{number} is not an open file")
-    async with cleanup(fput, file):
+    async with for_the_call(file):
         if flags & _MAP_HUGETLB:
             await refuse_if(True, Errno.EINVAL, "file_of_huge_pages", f"{file.label} does not consist of huge pages")
         return await do_mmap(file, Mapping(whole_pages(length), prot, flags & MAP_TYPE, offset), flags, address)

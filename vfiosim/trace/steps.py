@@ -47,6 +47,8 @@ class MicroStep(Place):
 TAKES = frozenset(("alloc", "get", "get_unless_zero", "copy_to_user"))  # operations that undo nothing
 GETS = frozenset(("get", "get_unless_zero"))  # those that count a reference
 GIVEN_BACK = "What was taken is given back, the last first."  # where the way out after a refusal says nothing itself
+GIVES_BACK = "The call gives its reference to "  # what a call that goes well does last: it returns in the same step
+RETURNS = "The call returns"
 LETS_GO = "The call holds the file no more."  # the same where no more was taken
 _PLACE = tuple(one.name for one in fields(Place))
 _place = attrgetter(*_PLACE)
@@ -154,7 +156,14 @@ class Grouper:
             own = all(edit.cell == "f_ref" and edit.key and edit.key[-1] == "running call" for edit in micro.edits)
             sentence, phase = LETS_GO if own else GIVEN_BACK, Phase.UNWIND.value
         if sentence:
-            if draft is not None and draft.telling.call == micro.call and _only_entered(draft):
+            if draft is None or draft.telling.call != micro.call:
+                draft = self._begin(micro, sentence, phase)
+            elif sentence.startswith(RETURNS) and draft.sentence.startswith(GIVES_BACK):
+                draft.sentence = sentence = (
+                    f"{draft.sentence.removesuffix('.')} and {sentence.removeprefix('The call ')}"
+                )
+                phase = draft.phase
+            elif _only_entered(draft):
                 draft.sentence, draft.phase, draft.telling, draft.place = sentence, phase, micro, micro
             else:
                 draft = self._begin(micro, sentence, phase)

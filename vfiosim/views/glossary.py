@@ -15,8 +15,8 @@ PHASES = {
     "block": "Keeps others out, or waits until nobody is in the way.",
     "lock": "Takes a lock: what it guards nobody else changes until the lock is given back; that is of this phase, too.",
     "acquire": "Takes references: what is counted here cannot go away while it is needed. A call takes one of its file first.",
-    "publish": "Makes the result visible to others: from here on they can find it and use it. The return comes last.",
-    "release": "Gives back what is no longer needed, as a close does.",
+    "publish": "Makes the result visible to others: from here on they can find it and use it.",
+    "release": "Gives back what is no longer needed, as a close does; a call its reference to its file, last of all.",
     "unwind": "After a refusal: gives back what was taken, in reverse order.",
 }
 

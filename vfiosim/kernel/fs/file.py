@@ -261,6 +261,25 @@ async def fput(file: File, holder: KObject | None = None, reason: str = "running
             thread.engine.spawn(__fput(file), "delayed_fput")
 
 
+def gives_back(file: File) -> None:
+    """Say what a call that goes well does last; that it returns is said in the same step (`Grouper`)."""
+    say(Phase.RELEASE, "The call gives its reference to {} back.", file)
+
+
+class for_the_call(cleanup):
+    """`async with for_the_call(file):` the call's reference is given back on the way out, also if the block fails."""
+
+    __slots__ = ()
+
+    def __init__(self, file: File) -> None:
+        super().__init__(fput, file)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            gives_back(*self.leave.args)
+        await super().__aexit__(kind, error, trace)
+
+
 @kernel("fs/file_table.c")
 async def fput_close_sync(file: File, holder: KObject, reason: str) -> None:
     """Give a reference back; the last one runs the release handler at once."""

@@ -8,7 +8,7 @@ from ...engine import *
 from ...uapi import Errno, KernelError
 from ..regions import PAGE_SIZE, TASK_SIZE
 from ..unsupported import Unsupported
-from .file import O_ACCMODE, O_RDONLY, O_WRONLY, PLAIN_FILE, File, fget, fput
+from .file import O_ACCMODE, O_RDONLY, O_WRONLY, PLAIN_FILE, File, fget, for_the_call
 
 
 async def open_file(number: int) -> File:
@@ -20,7 +20,7 @@ async def open_file(number: int) -> File:
 async def sys_lseek(number: int, offset: int, whence: int = 0) -> int:
     """Where the next read or write begins: from the start (0), from there (1), from the end (2). EBADF, EINVAL, ESPIPE."""
     file = await open_file(number)
-    async with cleanup(fput, file):
+    async with for_the_call(file):
         good = 0 <= whence <= SEEK_MAX
         await refuse_if(not good, Errno.EINVAL, "whence_known", "counted from the start, from here or from the end")
         if file.f_op is PLAIN_FILE:
@@ -143,7 +143,7 @@ async def sys_read(number: int, size: int, offset: int | None = None, address: i
     """
     await check_offset(offset)
     file = await open_file(number)
-    async with cleanup(fput, file):
+    async with for_the_call(file):
         return await vfs_read(file, size, offset, address)
 
 
@@ -155,7 +155,7 @@ async def sys_write(number: int, data: bytes, offset: int | None = None, address
     """
     await check_offset(offset)
     file = await open_file(number)
-    async with cleanup(fput, file):
+    async with for_the_call(file):
         return await vfs_write(file, data, offset, address)
 
 
@@ -179,7 +179,7 @@ async def sys_poll(number: int, events: int, timeout: int) -> int:
     file = await fget(number)
     if file is None:
         return POLLNVAL
-    async with cleanup(fput, file):
+    async with for_the_call(file):
         if file.f_op is PLAIN_FILE:
             raise Unsupported(f"polling {file.label}")
         events |= ALWAYS_POLLED

@@ -25,6 +25,7 @@ from .file import (
     fput,
     fput_close_sync,
     get_unused_fd_flags,
+    gives_back,
     inode_permission,
     put_unused_fd,
 )
@@ -166,6 +167,7 @@ async def sys_ioctl(number: int, request: int, argument: int, names: str) -> int
             await fput(file)
         raise
     if held:
+        gives_back(file)
         await fput(file)
     return result
 
