@@ -20,7 +20,7 @@ from .record import progress
 from .session import LessonCall, Session
 from .static_fallback import note
 from .style import button, row, style, text, words
-from .verdict import Misled, called, misled, misled_by, status
+from .verdict import Misled, announced, called, misled, misled_by
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Exercise(Asking):
         self.because.value = ""
         if not self.bench.session.calls_made:
             # nothing of what is missing: beside the picture that can be the answer
-            self.verdict.value = status(["<p><b>Make a call first: press a button below.</b></p>"])
+            self.verdict.value = announced(["<p><b>Make a call first: press a button below.</b></p>"])
             return
         self.help.tried()
         progress.record(self.task.name, not missing and not self.help.opened)
@@ -136,8 +136,8 @@ class Exercise(Asking):
             return
         self.bench.show_result()
         golf = self._golf(self.bench.session.calls_made)
-        self.because.value = "" if self.help.told else status([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
-        self.verdict.value = status([f'<p class="good"><b>✓ Solved.</b> {golf}</p>{self.help.solved()}'])
+        self.because.value = "" if self.help.told else announced([f"<p><b>Why it works.</b> {self.task.explained}</p>"])
+        self.verdict.value = announced([f'<p class="good"><b>✓ Solved.</b> {golf}</p>{self.help.solved()}'])
 
     def _met(self) -> list[str]:
         """The facts of the goal that are true: what is done next must leave them so."""

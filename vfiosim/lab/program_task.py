@@ -12,7 +12,7 @@ from .asking import Asking
 from .question import Distractor
 from .record import progress
 from .style import button, row, style
-from .verdict import misled, status
+from .verdict import announced, misled
 
 Edits = tuple[tuple[str, str], ...]
 
@@ -51,16 +51,16 @@ class ProgramExercise(Asking):
     def _check(self) -> None:
         ran = programs.ended.get(self.task.cell)
         if ran is None:
-            self.verdict.value = status([f"<p><b>{escape(_why_nothing(self.task.cell))}</b></p>"])
+            self.verdict.value = announced([f"<p><b>{escape(_why_nothing(self.task.cell))}</b></p>"])
             return
         self.help.tried()
         missing = self.task.missing(ran)
         progress.record(self.task.name, not missing)
         if missing:
-            self.verdict.value = status(['<p class="refused"><b>✕ Not yet.</b></p>', misled(missing)])
+            self.verdict.value = announced(['<p class="refused"><b>✕ Not yet.</b></p>', misled(missing)])
         else:
             good = f'<p class="good"><b>✓ Solved.</b></p><p><b>Why it works.</b> {self.task.explained}</p>{self.help.solved()}'
-            self.verdict.value = status([good])
+            self.verdict.value = announced([good])
 
     def _solution(self) -> str:
         lines = "".join(

@@ -55,7 +55,7 @@ def judged(
         above = f"{above.removesuffix('</p>')} {where}</p>"
     beliefs = dict.fromkeys(one.misconception for _, one in mistakes if one.misconception is not None)
     why = _why(question, finding, shown, (shown or finding) if steps else None)
-    return status([above]), status(
+    return announced([above]), announced(
         [table, _each(question, others), *(f"<p>{called(one)}</p>" for one in beliefs), *why]
     )
 
@@ -73,7 +73,7 @@ def revealed(question: Question, finding: ExperimentResult, votes: str = "") -> 
         elif made.misconception is not None:
             told.add(made.misconception)
         lines.append(f'<p><span class="refused"><b>✕ {said}</b></span>. {_belief(made)}</p>')
-    return status([*lines, *_why(question, finding), f"<p>{STEPS}</p>"])
+    return announced([*lines, *_why(question, finding), f"<p>{STEPS}</p>"])
 
 
 def misled(distractor: str | Distractor, named: bool = True, about: str = "") -> str:
@@ -130,7 +130,7 @@ def _place(link: str) -> str:
     return f"{project} (issue {number})"
 
 
-def status(lines: Sequence[str]) -> str:
+def announced(lines: Sequence[str]) -> str:
     """Lines that a screen reader announces."""
     return f'<div role="status">{"".join(lines)}</div>'
 

@@ -156,19 +156,7 @@ class Grouper:
             own = all(edit.cell == "f_ref" and edit.key and edit.key[-1] == "running call" for edit in micro.edits)
             sentence, phase = LETS_GO if own else GIVEN_BACK, Phase.UNWIND.value
         if sentence:
-            if draft is None or draft.telling.call != micro.call:
-                draft = self._begin(micro, sentence, phase)
-            elif sentence.startswith(RETURNS) and draft.sentence.startswith(GIVES_BACK):
-                draft.sentence = sentence = (
-                    f"{draft.sentence.removesuffix('.')} and {sentence.removeprefix('The call ')}"
-                )
-                phase = draft.phase
-            elif _only_entered(draft):
-                draft.sentence, draft.phase, draft.telling, draft.place = sentence, phase, micro, micro
-            else:
-                draft = self._begin(micro, sentence, phase)
-            self._said[micro.call] = sentence, phase
-            self._refused.discard(micro.call)
+            draft = self._says(micro, sentence, phase)
         if micro.refused:
             why = f"Refused with {micro.refused}: {micro.why.rstrip('.')}."
             draft = self._begin(micro, why, Phase.VALIDATE.value, micro.refused)
@@ -189,6 +177,25 @@ class Grouper:
     def steps(self) -> list[Step]:
         """The steps up to now; the last ones may still grow."""
         return [*self._done, *self._finished()]
+
+    def _says(self, micro: MicroStep, sentence: str, phase: str) -> _Draft:
+        """The step of what the call has said: a new one, or that before where this belongs to it."""
+        draft = self._draft
+        if draft is None or draft.telling.call != micro.call:
+            draft = self._begin(micro, sentence, phase)
+        elif sentence.startswith(RETURNS) and draft.sentence.startswith(GIVES_BACK):
+            phase, sentence = (
+                draft.phase,
+                f"{draft.sentence.removesuffix('.')} and {sentence.removeprefix('The call ')}",
+            )
+            draft.sentence = sentence
+        elif _only_entered(draft):
+            draft.sentence, draft.phase, draft.telling, draft.place = sentence, phase, micro, micro
+        else:
+            draft = self._begin(micro, sentence, phase)
+        self._said[micro.call] = sentence, phase
+        self._refused.discard(micro.call)
+        return draft
 
     def _begin(self, micro: MicroStep, sentence: str, phase: str, refused: str = "") -> _Draft:
         draft = self._draft

@@ -124,7 +124,7 @@ class MachinePane(widgets.VBox):
             self.without.text.options = options
         out = escape(told(self._setup.without))
         strange = escape(told([name for name in self._setup.without if name not in met]))
-        unmet = f" No call so far has used <b>{strange}</b>." if strange else ""
+        unmet = f" No call has needed <b>{strange}</b> yet." if strange else ""
         self.taken.value = f'<span class="wrong">Taken out of the kernel: <b>{out}</b>.</span>{unmet}' if out else ""
 
     @property
