@@ -168,7 +168,12 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
         ("06 in the way", "+again"),
         ("06 check: the note", "+beside"),
     },
-    M.NO_GROUPS_ANY_MORE: {("06 two owners", "0"), ("06 give it back", "0"), ("06 check: the note", "+own")},
+    M.NO_GROUPS_ANY_MORE: {
+        ("06 two owners", "0"),
+        ("06 give it back", "0"),
+        ("06 check: the note", "+own"),
+        ("09 siblings", "0"),
+    },
     M.SHOWN_IS_THERE: {("06 check: another kernel", "+node")},
     M.BOTH_WAYS_AT_ONCE: {("06 all orders", "-group, bind"), ("06 all orders", "-bind, group")},
     M.CLOSING_IS_RELEASING: {
@@ -194,6 +199,7 @@ SHOWN_BY: dict[Misconception, set[tuple[str, object]]] = {
     M.LOCKED_IS_BUSY: {("10 check: a held lock", "EBUSY")},
     M.UNBINDING_CUTS: {("05 unbind", "cut")},
     M.BOUND_BY_A_PROGRAM: {("05 passed on", "ends"), ("11 itself", "free"), ("20 helper", "0")},
+    M.VFIO0_IS_MY_CARD: {("05 which card?", "nic")},
     M.NUMBERS_STAY: {("05 check: the number again", "EBADF")},
     M.EACH_ACCESS_LOCKED: {("10 check: a lock for each", "safe")},
     M.TOLD_IS_DONE: {("12 check: which way", "iommufd_ctx 1")},

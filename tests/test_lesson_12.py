@@ -209,3 +209,27 @@ def test_who_thinks_that_somebody_has_to_unbind_is_told_what_ends_a_binding_and_
     assert "its binding gave the VM back" in said.text
     assert said.misconception is None
     assert Session(start=with_card).machine.check() == []
+
+
+def test_the_seven_moves_of_a_bring_up_give_the_card_the_memory_of_the_guest_in_the_order_of_its_buttons():
+    bench = lesson.bring_up()
+    for move in [*bench.buttons][: len(UP)]:
+        bench.buttons[move].click()
+    assert not lesson.not_started(bench.session)
+
+
+def test_a_vmm_without_rights_has_the_card_from_a_launcher_that_keeps_no_descriptor():
+    launcher = [f"launcher: {verb} {word}" for word in ("card", "iommufd") for verb in ("open", "send", "close")]
+    vmm = ["VMM: receive", "VMM: receive", "VMM: BIND"]
+    assert "✓ Solved. You needed 9 calls" in checked(lesson.hand_over(), *launcher, *vmm)
+    kept = [move for move in launcher if "close" not in move]
+    message = checked(lesson.hand_over(), *kept, *vmm)
+    assert "wanted: the launcher has no descriptor of the card; now: it has one" in message
+    assert "still has what it has sent" in message
+    assert "EACCES: open looks at user and mode of the node" in words(checked(lesson.hand_over(), "VMM: open card"))
+
+
+def test_a_receiver_to_which_nothing_was_sent_or_a_launcher_without_a_file_is_told():
+    exercise = lesson.hand_over()
+    exercise.bench.buttons["launcher: send card"].click()
+    assert exercise.bench.message == "Nothing was called: the launcher has no descriptor of the card."

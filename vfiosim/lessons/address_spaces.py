@@ -224,7 +224,7 @@ PINNED = Task(
 
 free_it = partial(Exercise, PINNED, Desk)
 
-FURTHER = ("09 emulated", TIDY_UP.name)
+FURTHER = ("09 siblings", "09 emulated", TIDY_UP.name)
 LESSON = Lesson(
     "09",
     QUESTIONS,

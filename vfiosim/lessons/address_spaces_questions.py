@@ -26,6 +26,7 @@ from .address_spaces_dma import dma
 from .address_spaces_pages import CALLS, small
 from .beginnings import CTX, NODES, bound
 from .experiments import found, told
+from .groups_calls import pair
 
 NOWHERE = 0x5F0000000000  # an address at which no program has memory
 VIEW = (*ONLY, "mm_struct vmm")
@@ -85,6 +86,16 @@ def _emulated() -> ExperimentResult:
     number = session.steps[step_saying(session.steps, "pt_id = ") - 1].sentence.split()[2]
     evidence = (*told(outcome), f"pt_id = {number}", f"VmPin: {_pinned(session)} KiB")
     return found(session, f"{number} {_pinned(session) * 1024 // PAGE}", "pt_id = ", *evidence)
+
+
+def _siblings() -> ExperimentResult:
+    session = Session(start=pair)
+    for fd in (3, 4):
+        session.bind(fd, iommufd=5)
+    for _ in range(2):
+        session.ask(5, "IOMMU_IOAS_ALLOC")
+    first, second = (session.ask(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pt_id=fd) for fd in (3, 4))
+    return found(session, second.result, "Refused", *told(first, second), since=-2)
 
 
 def _replace_that_fails() -> ExperimentResult:
@@ -225,6 +236,38 @@ QUESTIONS: dict[str, Question] = {
             "iommufd_ioas",
             "iopt_area",
             "iopt_pages",
+        ),
+    ),
+    "siblings": Question(
+        "A graphics card (<code>vfio1</code>, descriptor 3) and its audio function (<code>vfio2</code>, 4) are one group, "
+        "and both are bound to one iommufd. It has two empty address spaces, 3 and 4. The program attaches descriptor 3 to "
+        "address space 3: 0. Then it attaches descriptor 4 to address space 4. How does that end?",
+        _siblings,
+        "the IOMMU cannot tell the two functions apart, so they have one page table. A device may join the table of its group. It "
+        "cannot bring another one while somebody else of the group is attached.",
+        {
+            "0": "0: each device is attached to what it names",
+            "EINVAL": "EINVAL: the group uses another page table",
+            "EPERM": "EPERM: somebody else owns the DMA of the group",
+            "EBUSY": "EBUSY: the group is in use",
+        },
+        {
+            "0": Distractor(
+                "You expected each device to have a page table of its own. To the IOMMU both are one.",
+                M.NO_GROUPS_ANY_MORE,
+            ),
+            "EPERM": "EPERM is the answer of BIND to a second <i>owner</i>. Here both devices have the same one, their iommufd.",
+            "EBUSY": "EBUSY is about doors: a group's file or a node that shuts the other. Here both devices are bound already.",
+        },
+        view=(
+            "fds vmm",
+            "vfio_device vfio1",
+            "vfio_device vfio2",
+            "iommufd_device",
+            "iommufd_group",
+            "iommufd_ioas",
+            "iommufd_hwpt_paging",
+            "iommu_group 2",
         ),
     ),
 }

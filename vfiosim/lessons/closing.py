@@ -300,6 +300,6 @@ LESSON = Lesson(
         FIND_THE_LAST.name: "the bug hunt",
     },
     ALL,
-    (TEAR_DOWN.name,),
+    (TEAR_DOWN.name, "05 which card?"),
 )
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish

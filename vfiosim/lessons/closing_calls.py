@@ -8,7 +8,8 @@ from ..naming import ImpossibleError
 from ..trace import State
 from .beginnings import DEV, bound
 
-UNBIND, NIC = "/sys/bus/pci/drivers/vfio-pci/unbind", "0000:01:00.0"
+DRIVER, NIC = "/sys/bus/pci/drivers/vfio-pci", "0000:01:00.0"
+UNBIND = f"{DRIVER}/unbind"
 
 
 def other(session: Session, process: str, name: str, *arguments: object) -> Outcome:

@@ -8,11 +8,11 @@ from ..lab import Distractor, ExperimentResult, Question, Session, errnos
 from ..machine.events import Began, Forked, Killed
 from . import misconceptions as M
 from .beginnings import DEVICE, bound, opened
-from .closing_calls import mmap, other, passed, unbind
+from .closing_calls import DRIVER, NIC, mmap, other, passed, unbind
 from .experiments import found
 from .one_bind import bound_for_a_vm
 
-FILE, CTX, KVM = "file vfio0#1", "iommufd_ctx 1", "kvm 1"
+FILE, CTX, KVM, GPU = "file vfio0#1", "iommufd_ctx 1", "kvm 1", "0000:02:00.0"
 WHO = ("thread *", "fds vmm", "fds helper", "fds broker", "file vfio*", "vfio_device_file", "vfio_device vfio0")
 ALL = (*WHO, "mm_struct vmm", "mm_struct helper", "file iommu*", "iommufd_ctx", "iommufd_device")
 LEFT = (FILE, "vfio_device_file 1", CTX, KVM)
@@ -87,6 +87,18 @@ def _count() -> ExperimentResult:
 def _open_while_it_waits() -> ExperimentResult:
     session = _while_it_waits(bound)
     return found(session, session.open(DEVICE).result, "Refused")
+
+
+def _which_card() -> ExperimentResult:
+    session = Session()
+    session.do(Began("admin"))
+    for file, address in (("unbind", NIC), ("unbind", GPU), ("bind", GPU), ("bind", NIC)):
+        other(session, "admin", "write_file", f"{DRIVER}/{file}", address)
+    opened_now = session.open(DEVICE)
+    driven = session.state.objects["device gpu"].fields["drvdata"]
+    answer = opened_now.result if opened_now.refused else "gpu" if driven == "vfio_device vfio0#2" else "nic"
+    paths = (f"{link.holder} → {link.target}" for link in session.state.references() if link.reason == "drvdata")
+    return found(session, answer, "takes device gpu", *(path for path in paths if "#2" in path), since=-3)
 
 
 QUESTIONS: dict[str, Question] = {
@@ -185,6 +197,28 @@ QUESTIONS: dict[str, Question] = {
                 M.CLOSING_IS_RELEASING,
             ),
         },
+    ),
+    "which card?": Question(
+        "<code>vfio0</code> is the network card, <code>vfio1</code> the graphics card. An administrator takes the driver "
+        "away from both, and gives it back: to the graphics card first. Then a program opens "
+        "<code>/dev/vfio/devices/vfio0</code>. Which card is that?",
+        _which_card,
+        "a device gets its number when the driver takes it: the lowest that is free. So the graphics card has 0 now. A "
+        "program that wants <i>this</i> card looks under its address: <code>/sys/bus/pci/devices/0000:01:00.0/vfio-dev</code>.",
+        {
+            "nic": "The network card: the number belongs to the card",
+            "gpu": "The graphics card: it came first",
+            "ENOENT": "None: the old numbers are gone for good",
+        },
+        {
+            "nic": Distractor(
+                "You expected the card to keep its number. Nobody remembers it: the driver takes the graphics card first, and the "
+                "lowest number that is free is 0.",
+                M.VFIO0_IS_MY_CARD,
+            ),
+            "ENOENT": "Numbers that were given back are free: a device that the driver takes gets the lowest.",
+        },
+        view=("fds vmm", "file vfio*", "device nic", "device gpu", "vfio_device vfio0*", "vfio_device vfio1*"),
     ),
 }
 

@@ -99,6 +99,10 @@ BOUND_BY_A_PROGRAM = Misconception(
     "A binding belongs to a file. Each program with a descriptor of the file holds the binding, too.",
     _threads("kata-containers/kata-containers#13548"),
 )
+VFIO0_IS_MY_CARD = Misconception(
+    "/dev/vfio/devices/vfio0 is always the same card",
+    "A device gets the lowest number that is free when its driver takes it. Which card has it is told by the address under /sys.",
+)
 NUMBERS_STAY = Misconception(
     "A number leads to my file until I forget the number",
     "close gives the number back, and the next open takes the lowest number that is free.",

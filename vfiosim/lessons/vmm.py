@@ -18,6 +18,8 @@ from .beginnings import leading_to
 from .fewest import fewest
 from .lesson import Lesson
 from .moves import DOWN, UP, Moves, at, close, opened, play
+from .passing_on import HANDED_OVER
+from .passing_on import hand_over as hand_over
 from .vmm_questions import CARD, CHECK, QUESTIONS, VIEW, VM, guest, with_card
 
 FILE, CTX = "file vfio0#1", "iommufd_ctx 1"
@@ -46,6 +48,11 @@ def level(name: str) -> Exercise:
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
     return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT, atlas=Close())
+
+
+def bring_up() -> Desk:
+    """A guest runs, and has no card yet: the moves that give it one, and after each how far a read of the card comes."""
+    return Desk(Session(start=guest), show=(), more=UP, only=SHOWN, keep=KEPT)
 
 
 def holders(name: str) -> str:
@@ -246,7 +253,7 @@ def _mended(session: Session) -> None:
 
 MEND = Task(
     "“Every call returned 0, and the card is dead.” Above is what <code>/proc</code> says. Let the read arrive, and leave one "
-    "iommufd open. How did the VMM get there?",
+    "iommufd open.",
     broken,
     not_mended,
     (
@@ -274,6 +281,7 @@ LEVELS: Mapping[str, tuple[Task, Moves]] = {
     "give back": (GIVE_BACK, DOWN),
     "mend": (MEND, TWO),
 }
-TASKS = {START.name: "level 1", GIVE_BACK.name: "level 2", MEND.name: "level 3"}
-LESSON = Lesson("12", QUESTIONS, CHECK, TASKS, VIEW, ("12 check: no descriptor", "12 check: more memory"))
+TASKS = {START.name: "level 1", GIVE_BACK.name: "level 2", MEND.name: "level 3", HANDED_OVER.name: "handed over"}
+FURTHER = ("12 check: no descriptor", "12 check: more memory", HANDED_OVER.name)
+LESSON = Lesson("12", QUESTIONS, CHECK, TASKS, VIEW, FURTHER)
 predict, once_answered, quiz, finish = LESSON.predict, LESSON.once_answered, LESSON.quiz, LESSON.finish
