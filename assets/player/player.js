@@ -5,7 +5,7 @@ import { VIEWS } from "./actions.js";
 import { Bar } from "./bar.js";
 import { CountersView } from "./counters.js";
 import { doing } from "./doing.js";
-import { element } from "./dom.js";
+import { element, settled } from "./dom.js";
 import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
 import { GraphView } from "./graph.js";
@@ -15,6 +15,7 @@ import { KEEPS_KEYS } from "./lumino.js";
 import { Moving } from "./moving.js";
 import { Picking } from "./picking.js";
 import { Playing } from "./playing.js";
+import { toSight } from "./reveal.js";
 import { Run } from "./run.js";
 import { Scrubber } from "./scrubber.js";
 import { Sheet } from "./sheet.js";
@@ -165,10 +166,21 @@ export class Player extends Moving {
 
   // ---- doing
 
-  // A move by hand ends playing.
   by(action) {
-    this.playing.stop();
-    action();
+    this.playing.stop(); // a move by hand ends it
+    this.seen(action);
+  }
+
+  // What the next step changes is to be seen, wherever the picture is cut by the screen.
+  seen(move) {
+    const { frame } = this.moment, goesOn = move();
+    if (this.moment.frame !== frame) settled(this, () => toSight(this.root));
+    return goesOn;
+  }
+
+  /** @override */
+  tick() {
+    return this.seen(() => super.tick());
   }
 
   act(name) {

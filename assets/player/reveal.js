@@ -45,3 +45,17 @@ export function reveal(root) {
   const cut = room < 0 && missing <= room && box(pressed).bottom > view.top;
   if (cut || Math.min(missing, room) > 0) scroller.scrollTop += Math.min(cut ? 0 : missing, room);
 }
+
+// After a step by hand: scroll as little as brings what it changes between the sentence and the bar, that above first.
+export function toSight(root) {
+  const scroller = scrolls(root), marks = ":is(.new, .changed, .gone, .read, .harmed)";
+  const parts = root.querySelectorAll(`.stage .row${marks}, .stage .node${marks} > .title`);
+  if (!scroller || !parts.length) return;
+  const box = (part) => part.getBoundingClientRect();
+  const [view, say, foot] = [scroller, root.querySelector(".say"), root.querySelector(".foot")].map(box);
+  const [begin, end] = [Math.max(view.top, say.bottom), Math.min(view.bottom, foot.top)];
+  const above = Math.min(...[...parts].map((part) => box(part).top)) - begin;
+  const below = Math.max(...[...parts].map((part) => box(part).bottom)) + 4 - end;
+  if (above < 0) scroller.scrollTop += above;
+  else if (below > 0) scroller.scrollTop += Math.min(below, above);
+}

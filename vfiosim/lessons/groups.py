@@ -10,6 +10,7 @@ from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons,
 from ..lab import goal as facts
 from ..lab.parsons import InOrder, by_running
 from ..machine.events import Began, Killed
+from ..views.alone import Close
 from . import misconceptions as M
 from .closing_calls import other
 from .groups_calls import (
@@ -41,7 +42,7 @@ Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
 
 def _bench(session: Session, view: tuple[str, ...], more: Buttons, *rows: str, **options: Any) -> Bench:
-    chosen: dict[str, Any] = {"keep": ("fds",)} | options
+    chosen: dict[str, Any] = {"keep": ("fds",), "atlas": Close()} | options
     return Bench(session, show=("bind", *rows), more=more, only=view, **chosen)
 
 

@@ -29,7 +29,16 @@ def _bench(session: Session, *names: str) -> Bench:
     calls = {name: (CALLS[name], TIPS[name]) for name in names}
     files = (f"file {file.label}" for file in session.descriptors().values())
     keep = ("fds", "vfio_device vfio0", *files)  # from the start: what comes later would make all of it smaller
-    return Bench(session, show=(), more=calls, only=(*VIEW, "file iommu*"), keep=keep, reserve=reserve, atlas=Close())
+    return Bench(
+        session,
+        show=(),
+        more=calls,
+        only=(*VIEW, "file iommu*"),
+        keep=keep,
+        unfold=("file vfio0#1", "file vfio0#2"),
+        reserve=reserve,
+        atlas=Close(),
+    )
 
 
 # ---- the first task: calls in an order

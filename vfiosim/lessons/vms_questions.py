@@ -22,7 +22,7 @@ VIEW = (
     "file vfio*",
     "vfio_device_file",
     "vfio_device vfio0",
-    "file kvm*",
+    "file kvm-*",
     "kvm",
     "kvm_vfio",
     "kvm_device",

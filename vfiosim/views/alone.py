@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from .atlas import BAND, CHANNEL, GAP, LEAST, WIDTHS, Atlas, Spot, band, column, rank, size
+from .atlas import BAND, CHANNEL, GAP, LEAST, TALL, WIDTHS, WORTH, Atlas, Spot, band, column, rank, size
 from .graph import Edge, Graph, Node
 
 Spots = dict[str, Spot]
@@ -60,9 +60,16 @@ class Close(Atlas):
     """For a race: its boxes have a place from the start, as close as in a picture that stands alone, and there they stay."""
 
     def place(self, graph: Graph) -> Spots:
-        """The places of the boxes, by key; if one has none yet, all are put anew."""
-        if any(node.oid not in self._places for node in graph.nodes):
-            self.adopt(graph, tight(graph))
+        """The places of the boxes, by key; if one has none yet, or what was folded again has left a hole, all are put anew."""
+        known = all(node.oid in self._places for node in graph.nodes)
+        spots = super().place(graph) if known else {}
+        lowest = max((spot.bottom for spot in spots.values()), default=0.0)
+        if known and lowest <= TALL:
+            return spots
+        closer = tight(graph)
+        if known and max(spot.bottom for spot in closer.values()) > lowest * WORTH:
+            return spots
+        self.adopt(graph, closer)
         return super().place(graph)
 
 

@@ -67,6 +67,7 @@ LINES = {
     "kvm": 3,
 }  # lines, titles and rows, that a box may come to have, by kind or by what a file is of
 TALL = 440.0  # of a column that can be read on a screen
+WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
 LEAST = 10.0  # between two boxes of a column where one of them has grown, and between folded ones
 MANY = 24  # places that are kept for what is not in the picture
 

@@ -10,7 +10,7 @@ from math import hypot
 from typing import TypeAlias
 
 from .alone import ROOMIEST, tight
-from .atlas import CHANNEL, Atlas, Spot, column, size
+from .atlas import CHANNEL, WORTH, Atlas, Spot, column, size
 from .graph import Edge, Graph, Node
 from .graphviz_found import find_graphviz
 from .turns import taking_turns
@@ -18,7 +18,6 @@ from .turns import taking_turns
 MARGIN = 6.0
 WIDE, HIGH, LARGEST = 1750.0, 800.0, 1.6  # what a projector offers, and the most that letters are blown up
 READABLE_HIGH = 740.0  # what is higher has letters below 12 pixels on a screen of 1280 × 720
-WORTH = 0.9  # a picture that is smaller than this part of another one is worth that boxes move
 STEEP = 60.0  # an arrow between two columns that goes up or down by more runs beside others
 TURN = 40.0  # how far from where an arrow has to turn it has turned
 SIDE = 22.0  # how far an arrow between two boxes of a column reaches out of it, at least

@@ -53,7 +53,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
         self.player = Player(trace, step=step, **self._options)
         self._edition = 0
         self._reserved: Collection[Trace] = ()
-        self._unfolded: list[str] = []
+        self._unfolded = [*options.get("unfold", ())]
         self._sources = Sources()
         self._kept: Sources | None = None  # whose code the page has
         name = secrets.token_hex(16)
@@ -147,7 +147,7 @@ class LivePlayer(OneQueue, anywidget.AnyWidget):
 
     def forget(self, kept: Sequence[str] | None = None) -> None:
         """What is shown next need not be like what was shown before; `kept` as in `Atlas`, None: as they were."""
-        self._unfolded.clear()
+        self._unfolded[:] = self._options.get("unfold", ())
         self._atlas.forget(kept)
 
     def __repr__(self) -> str:

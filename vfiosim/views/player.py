@@ -118,7 +118,9 @@ class Player:
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}
         alone = {node.oid for node in whole.nodes if node.key in why | held}
         reasons = [step.sentence for step in trace if step.refused]
-        kept = {node.oid for node in whole.nodes if names_in(reasons, node.parts[1:])}.union(unfold)
+        seen = {key for change in whole.changes for key, text in change.items() if text}
+        kept = {node.oid for node in whole.nodes if names_in(reasons, node.parts[1:])}
+        kept |= {node.oid for node in whole.nodes if node.oid in unfold and node.key in seen}
         for most in (MOST, 15, 12, 10, 8, 6) if presenter else (MOST,):
             self.graph = fold(collapsed(whole, collapse, by_kind=presenter, most=most, alone=alone), kept)
             self.layout = lay_out(self.graph, atlas)
