@@ -12,7 +12,7 @@ import pytest
 
 from vfiosim.lab import Bench, Races, Sandbox
 from vfiosim.lab.trace_pane import TracePane
-from vfiosim.lessons import one_bind, who_holds_whom
+from vfiosim.lessons import one_bind, vms, who_holds_whom
 from vfiosim.views.graph import Graph
 from vfiosim.views.layout import Layout
 
@@ -231,3 +231,21 @@ def test_a_call_that_changes_nothing_leaves_the_picture_as_it_was():
     before = {node.oid for node in drawn(bench.trace_pane)[0].nodes}
     press(bench, "GET_INFO")
     assert {node.oid for node in drawn(bench.trace_pane)[0].nodes} == before
+
+
+def test_what_is_folded_again_leaves_no_hole():
+    bench, heights = vms.vms(), list[float]()
+    for name in ("add 1", "add 2"):
+        press(bench, name)
+        heights.append(drawn(bench.trace_pane)[1].height)
+    assert heights[1] <= heights[0] * 1.1
+
+
+def test_the_file_that_a_lesson_is_about_shows_the_same_fields_in_a_refused_call():
+    bench, fields = vms.exercise().bench, list[list[str]]()
+    for name in ("add 1", "del 1"):
+        press(bench, name)
+        file = next(node for node in drawn(bench.trace_pane)[0].nodes if node.oid == "file vfio0#1")
+        fields.append([row.cell for row in file.rows])
+    assert fields[0] == fields[1]
+    assert "access_granted" in fields[0]
