@@ -158,6 +158,11 @@ def test_the_bring_up_is_told_with_its_descriptors():
     assert lines[-1] == "The card reads the guest's memory, and holds the VM."
 
 
+def test_the_ids_of_the_bring_up_are_those_of_the_text():
+    assert re.findall(r"(?:out_\w+|pt_id) = (\d)", lesson.calls()) == ["1", "2", "3"]
+    assert "makes page table 3, and writes 3 into `pt_id`" in TEXT
+
+
 def test_of_the_two_mistakes_of_the_text_one_has_an_errno():
     (told,) = re.findall(r"^order = (.*)", code_of(STEM), re.MULTILINE)
     way = re.findall(r'"(.*?)"', told)

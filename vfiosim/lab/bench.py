@@ -103,6 +103,7 @@ class Bench(RunView):
         self.device = widgets.Dropdown(options=nodes, description="device", tooltip="Which device node", kind="whole")
         self.bind_fd = DescriptorField("ioctl on fd", table)
         self.struct = struct_fields(VfioDeviceBindIommufd, argsz=24)
+        del self.struct["out_devid"]  # the kernel writes it, and reads nothing there
         self.fd = DescriptorField("fd", table)
         self.vm = DescriptorField("VM fd", table)
         self.kv = DescriptorField("kvm-vfio fd", table)
