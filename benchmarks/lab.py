@@ -6,12 +6,11 @@ in the picture moves from press to press, once the machine at rest is not to be 
 kernel that has only ipywidgets and matplotlib.
 `memory` or `presses` after its name: only that. Needs Chromium.
 
-On two quiet cores, p50 and p95 in ms and as times of a dot call (40 and 50 ms), while a press still sent why things are alive
-before its picture: bench of 01 48 and 67 (1.20, 1.36), with new things 53 and 60 (1.21, 1.18), free bench 49 and 66 (1.23,
-1.30), sandbox 50 and 91 (1.20, 1.67), R14 50 and 80 (1.13, 1.48). So the 150 ms are kept; a dot call beside us is half a frame
-faster where nothing else runs: it sends 17 KB a press, we 25 to 57 with all steps of the call, which the page takes 6 ms to
-show and not 2. CPU ms of the kernel up to the picture on a loaded machine, in the middle: bench 11, sandbox 12, R14 11, dot
-call 11; before that 13, 13, 13 and 12.
+On two quiet cores, p50 and p95 in ms and as times of a dot call (31, and 36 to 70), while what Undo says was still sent before its
+picture: bench of 01 39 and 67 (1.25, 1.79), with new things 38 and 40 (1.23, 1.11), free bench 40 and 71 (1.27, 1.92), sandbox
+40 and 83 (1.32, 1.18), R14 35 and 47 (1.16, 1.29). So the 150 ms are kept; a dot call beside us is half a frame faster where
+nothing else runs: it sends 17 KB a press, we 25 to 57 with all steps of the call, which the page takes 6 ms to show and not 2.
+CPU ms of the kernel up to the picture on a loaded machine, in the middle: bench 11, sandbox 12, R14 11, dot call 11.
 """
 
 from __future__ import annotations

@@ -84,8 +84,9 @@ class RunView(StaticFallback):
         if self._wrong_field is not None and self._wrong_field.waits:  # what was missing is not asked for any more
             self._wrong_field.complain("")
         try:
-            outcome = what()
-            self._after(before, outcome)
+            with self.result.hold_sync():  # what Undo says, too, comes after the picture
+                outcome = what()
+                self._after(before, outcome)
             if outcome is not None:  # last: who can read how the call ended can walk through it
                 self._tell(outcome)
         except BadInput as problem:
