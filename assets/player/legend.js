@@ -7,15 +7,16 @@ export const SHOWN = { thread: "call", fds: "descriptors" }; // how a box of thi
 const STROKES = [
   ["edge counted", "arrow", "holds: what it leads to stays; counted at its end"],
   ["edge weak", "dashed arrow", "knows, does not hold"],
-  ["edge counted new", "arrow, new", "this step has taken it"],
+  ["edge counted new", "arrow, new", "just taken"],
   ["edge weak new", "dashed arrow, new", "this step has set the pointer"],
-  ["edge counted gone", "line with −", "this step has given it back"],
+  ["edge counted gone", "line with −", "just given back"],
   ["edge waits", "dotted arrow", "waits for it"],
   ["edge harm", "heavy arrow", "freed memory, or an endless wait"],
   ["row changed", "1→2", "this step has changed it"],
   ["row read", "2", "this step has looked at it"],
   ["row harmed", "0", "contradicts another value"],
   ["row", "names", "two of a box: structs that come and go together, as a file and its private_data"],
+  ["row row-count", "2", "so many hold it"],
   ["row stub", "+1", "a holder not drawn: click for its name"],
 ];
 
@@ -41,6 +42,15 @@ function sample(kind, text) {
     part.lastChild.textContent = text;
   }
   return svg;
+}
+
+// The marks that a first picture has, in one line above it.
+export function key() {
+  const made = [0, 1, 2, 4, 11, 12].map((n) => {
+    const [kind, text, says] = STROKES[n];
+    return element("span", {}, sample(kind, text), says.split(":")[0]);
+  });
+  return element("div", { class: "key" }, ...made);
 }
 
 export class LegendView {

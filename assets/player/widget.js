@@ -84,6 +84,12 @@ function render({ model, el }) {
     () => player.setViews([...model.get("shown"), ...(player.open.has("text") ? ["text"] : [])]),
   );
   for (const name of ["selecting", "highlight", "picked"]) model.on(`change:${name}`, mirror);
+  // Who has asked why something is alive reads the answer, which stands below the picture: it comes to the screen.
+  model.on("change:highlight", () =>
+    setTimeout(() => {
+      const asked = document.activeElement?.closest(".vfiosim-row")?.parentElement?.querySelector(".vfiosim-why");
+      if (asked && !el.contains(asked)) asked.scrollIntoView({ block: "nearest" });
+    }, 200));
   mirror();
   requestAnimationFrame(() => player.placed());
   seen(); // it may be the answer to a press

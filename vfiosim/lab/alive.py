@@ -70,8 +70,13 @@ class Alive(widgets.VBox):
         state = after(pane.trace, pane.step)
         dead = [ToldPath(f"{name} is not alive.")], list[str]()
         lines, names = describe(why(state, name), pane.counters) if name in state.objects else dead
-        ways = Counter(lines[1:]).items()  # two counters of one object may count the same holder
-        items = "".join(f"<li>{line.html(f' · {n} references' if n > 1 else '')}</li>" for line, n in ways)
+        ways: dict[ToldPath, list[str]] = {}  # two counters of one object may count the same holder
+        for line in lines[1:]:
+            ways.setdefault(line._replace(via=""), []).append(line.via)
+        more = [
+            f" · {len(vias)} references: in {' and '.join(vias)}" if len(vias) > 1 else "" for vias in ways.values()
+        ]
+        items = "".join(f"<li>{line.html(also)}</li>" for line, also in zip(ways, more, strict=True))
         when = f"<b>{moment(pane.trace, pane.step)}:</b> "
         if asked:
             room = [f"{moment(pane.trace, pane.step)}: {lines[0]}", *map(str, lines[1:])]
@@ -101,10 +106,11 @@ def candidates(state: State) -> list[str]:
 
 
 class ToldPath(NamedTuple):
-    """A line of an answer, and the longer paths behind the one that it tells."""
+    """A line of an answer, the longer paths behind the one that it tells, and the counter in which it counts."""
 
     said: str
     longer: tuple[str, ...] = ()
+    via: str = ""
 
     def __str__(self) -> str:
         return f"{self.said}   (and {self._counted()})" if self.longer else self.said
@@ -133,7 +139,9 @@ def describe(why: Why, drawn: Mapping[str, Collection[str]] | None = None) -> tu
         ways.setdefault(path.links[-1 - len(owners)], []).append(path)
     held = f"{why.name} lives as long as {owners[0].holder}, which" if owners else why.name
     lines = [ToldPath(f"{held} is kept alive by {_counted(ways, why.lost, aside)}:")]
-    lines += [ToldPath(first.words, tuple(path.words for path in longer)) for first, *longer in ways.values()]
+    lines += [
+        ToldPath(one.words, tuple(path.words for path in longer), link.via) for link, (one, *longer) in ways.items()
+    ]
     lines += [
         ToldPath(f"lost reference: {link.holder} is gone, but {link.target} still counts it") for link in why.lost
     ]

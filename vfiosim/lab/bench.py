@@ -76,12 +76,10 @@ class Bench(RunView):
         calls = [*self.buttons.values()]
         back = self._way_back()  # without a row of its own, which nobody would close
         told = legend(*calls, self.undo, self.reset, self.copy)
-        beside, below = (why, [told])
         if len(rows) > FEW or len(calls) > SOME:
             self.add_class("vfiosim-many")
-            beside, below = [], [*why, told]
-        controls = [row("", self.table, *back), *rows, *beside, self.result, self.code]
-        self._above = above(controls, [*self._shown(), *below])
+        controls = [row("", self.table, *back), *rows, self.result, self.code]
+        self._above = above(controls, [*self._shown(), *why, told])
         self.children = [style(), self._above]
         self._ready()
 
