@@ -24,8 +24,8 @@ from vfiosim.why import why
 
 def why_of(bench: Bench) -> Alive:
     """The part of a bench that asks who keeps something alive."""
-    left, _ = bench.children[-1].children
-    return next(part for part in left.children if isinstance(part, Alive))
+    _, right = bench.children[-1].children
+    return next(part for part in right.children if isinstance(part, Alive))
 
 
 def test_why_names_every_direct_holder_once():
@@ -59,7 +59,7 @@ def test_the_references_that_are_told_are_as_many_as_each_counter_of_the_picture
     state, asked = session.machine.trace.end, 0
     for oid in candidates(state):
         counts = {name: state.objects[oid].total(name) for name in state.objects[oid].counts}
-        ((head, _), *_), _ = describe(why(state, oid))
+        ((head, *_), *_), _ = describe(why(state, oid))
         told = re.fullmatch(rf"{oid} is kept alive by (\d+) references? \((.*)\):", head)
         if told is not None:
             asked += 1
@@ -76,7 +76,7 @@ def test_each_counter_that_is_told_has_a_row_in_the_picture_or_is_said_to_have_n
     for oid in pane.counters:
         answer = why(bench.session.machine, oid)
         if answer.paths:
-            ((head, _), *_), _ = describe(answer, pane.counters)
+            ((head, *_), *_), _ = describe(answer, pane.counters)
             told = re.findall(r"(?:lives as long as (.*), which )?is kept alive by \d+ references? \((.*)\):$", head)
             ((owner, counted),) = told
             target, (drawn, _, aside) = owner or oid, counted.partition("not drawn here: ")

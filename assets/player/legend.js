@@ -45,12 +45,12 @@ function sample(kind, text) {
 }
 
 // The marks that a first picture has, in one line above it.
-export function key() {
-  const made = [0, 1, 2, 4, 11, 12].map((n) => {
-    const [kind, text, says] = STROKES[n];
-    return element("span", {}, sample(kind, text), says.split(":")[0]);
+export function marks() {
+  return [0, 1, 2, 4, 11, 12].map((n) => {
+    const [kind, text, says] = STROKES[n], svg = sample(kind, text);
+    svg.removeAttribute("class"); // it is no picture of its own: the line is
+    return element("span", {}, svg, says.split(":")[0]);
   });
-  return element("div", { class: "key" }, ...made);
 }
 
 export class LegendView {

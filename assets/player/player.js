@@ -10,7 +10,7 @@ import { FactsView } from "./facts.js";
 import { sight } from "./frames.js";
 import { GraphView } from "./graph.js";
 import { Keys, keyTable } from "./keys.js";
-import { key, LegendView } from "./legend.js";
+import { LegendView, marks } from "./legend.js";
 import { KEEPS_KEYS } from "./lumino.js";
 import { Moving } from "./moving.js";
 import { Picking } from "./picking.js";
@@ -134,7 +134,7 @@ export class Player extends Moving {
     const { help, legend } = this.sheets;
     const below = [legend.root, this.bar.second, this.counters.root, text.root, help.root, this.tips.root];
     const foot = element("div", { class: "foot" }, this.bar.first, scrubber.root);
-    this.key = key();
+    this.key = element("div", { class: "key vfiosim-graph" });
     this.root.append(this.words.root, this.key, main, foot, ...below);
   }
 
@@ -148,7 +148,7 @@ export class Player extends Moving {
   /** @override */
   load(data, step) {
     this.whole = data;
-    this.key.hidden = !data.brief;
+    this.key.replaceChildren(...(data.brief ? marks() : []));
     this.brief = Boolean(data.brief) && !this.full;
     this.run = new Run(this.brief ? { ...data, ...data.brief } : data);
     this.base = null;
