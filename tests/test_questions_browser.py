@@ -54,7 +54,7 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
     expect(place).to_contain_text("Hint 1 of 2.")
     button(place, "Answer").click()
     expect(place).to_contain_text("3 of 5 are wrong.")
-    expect(place.locator(".vfiosim-belief")).to_have_text([re.compile("Others have believed it too")] * 2)
+    expect(place.locator(".vfiosim-belief")).to_have_text([re.compile("So it was in the discussions of")] * 2)
     expect(place.locator(".vfiosim-player")).to_have_count(2)
     shoot(place, "alive-revealed")
     button(place, "Reset").click()

@@ -167,7 +167,7 @@ export class GraphView {
     if (has.contains("row")) {
       has.toggle("refused", text.startsWith("✕"));
       const value = has.contains("drawn")
-        ? (text === NULL ? NULL : "")
+        ? (text === NULL || part.dataset.words?.includes(text) ? text : "")
         : mark === "changed"
         ? changeText(was, text)
         : text;

@@ -38,6 +38,7 @@ def _bench(session: Session, *names: str) -> Bench:
         unfold=("file vfio0#1", "file vfio0#2"),
         reserve=reserve,
         atlas=Close(),
+        watch=("kvm",),
     )
 
 

@@ -158,13 +158,14 @@ class _Box:
         passing += " refused" if shown.text.startswith("✕") else ""
         end = spot.right - PADDING
         left, name = spot.left + 1.5, row_name(row) or row.cell
+        words = f'data-words="{escape(" ".join(row.words))}" ' if row.words else ""
         if in_title(self.node):  # beside the name of the box
             left, name = end - (row.widest + 1) * LETTER, ""
         return (
-            f'<g data-key="{row.key}" class="row row-{row.sort}{" drawn" if drawn else ""}{passing} {shown.mark}{read}">'
+            f'<g data-key="{row.key}" {words}class="row row-{row.sort}{" drawn" if drawn else ""}{passing} {shown.mark}{read}">'
             f'<rect class="bar" x="{left:.1f}" y="{top:.1f}" width="{spot.right - 1.5 - left:.1f}" height="{ROW:.1f}"/>'
             f'<text class="name" x="{spot.left + PADDING:.1f}" y="{top + 15:.1f}">{escape(name)}</text>'
-            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn))}</text>'
+            f'<text class="value" x="{end:.1f}" y="{top + 15:.1f}">{escape(row_text(shown, drawn, row.words))}</text>'
             f"{self._stub(row, end, top)}</g>"
         )
 
@@ -198,10 +199,10 @@ def _rounded_top(spot: Spot, height: float, corner: float) -> str:
     )
 
 
-def row_text(shown: Look, drawn: bool) -> str:
-    """What stands at the right of a row: a pointer from which arrows are `drawn` shows itself by them."""
+def row_text(shown: Look, drawn: bool, words: Collection[str] = ()) -> str:
+    """What stands at the right of a row: a pointer from which arrows are `drawn` shows itself by them, where it is no such word."""
     if drawn:
-        return NULL if shown.text == NULL else ""
+        return shown.text if shown.text in (NULL, *words) else ""
     return change_text(shown.was, shown.text) if shown.mark == "changed" else shown.text
 
 

@@ -44,7 +44,8 @@ class Row:
     """A line of a box: `sort` is "count", "lock", "value" or "pointer". `widest` is the length of the longest text it will show.
 
     `stub` is the key of what is said of the references whose holders are not drawn; "" for what is no counter. `calls` are the
-    calls whose row it is, where the box shows several calls, one after the other; nothing for what any of them may have.
+    calls whose row it is, where the box shows several calls, one after the other; nothing for what any of them may have. `words`
+    are what a pointer from which arrows leave says at times when it leads to nothing that has a box.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Row:
     widest: int
     stub: str = ""
     calls: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

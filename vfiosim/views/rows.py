@@ -25,6 +25,7 @@ class _Card:
     cell: str
     sort: str
     texts: dict[str, None] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)  # texts that name no object: those have a number
     key: str = ""
 
 
@@ -128,7 +129,9 @@ class Drawing:
                 if place in cards or place in read or (changes and not _aside(*place)):
                     card = cards.setdefault(place, _Card(*place, fact.sort))
                     card.sort = card.sort if card.sort == "pointer" else fact.sort
-                    card.texts |= dict.fromkeys(beside(said_of(*place), text) for text in dict.fromkeys(texts))
+                    said = {text: beside(said_of(*place), text) for text in texts}
+                    card.texts |= dict.fromkeys(said.values())
+                    card.words |= {said[text] for text in texts if text.replace(" ", "").isalpha()}
         return cards
 
     def _nodes(self) -> Iterator[Node]:
@@ -150,10 +153,11 @@ class Drawing:
         for number, card in enumerate(cards):
             card.key = f"{key}r{number}"
             leads = card.sort == "pointer" and (card.oid, card.cell) in self._leaving and not oid.startswith("fds ")
-            wide = 1 if leads else widest(card.texts)
+            words = tuple(text for text in card.texts if leads and text in card.words)
+            wide = max(1, widest(words)) if leads else widest(card.texts)
             stub = f"{card.key}s" if card.sort == "count" else ""
             name, calls = shorten(plain(card.cell), NAME), self._calls(card)
-            rows.append(Row(card.key, card.oid, name, card.sort, wide, stub, calls))
+            rows.append(Row(card.key, card.oid, name, card.sort, wide, stub, calls, words))
         kind, _, label = shorten(oid).partition(" ")
         return Node(key, oid, kind, label, self._home(parts), tuple(parts), tuple(rows))
 

@@ -33,8 +33,9 @@ def script(entry: str) -> str:
 
 
 def terse(text: str) -> str:
-    """The script without its comments and indentation; it has no text that goes over several lines."""
-    return re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n|[ \t]+// .*$", "", text, flags=re.MULTILINE)
+    """The script without its comments, its indentation, and ends of lines at a bracket or comma; no text of it has several lines."""
+    bare = re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n|[ \t]+// .*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"(?<=[{([,;])\n|\n(?=[})\]])", "", bare)
 
 
 def packed(text: str) -> str:
