@@ -118,7 +118,7 @@ MOVE = Task(
     "ATTACH of a device that is attached replaces its table. The new table is filled first, then the IOMMU changes over in one "
     "step. The old table was made by an ATTACH, so it goes with its last device, and with it the holder of address space 2.",
     distractors={
-        _let_go: "After DETACH the card has no page table, so a read fails until the next ATTACH. <b>Undo</b>: the card may not be let go.",
+        _let_go: "After DETACH the card has no page table, so a read fails until the next ATTACH. <b>Undo</b> leads back.",
         _unmapped: "You unmapped the packet while the card still reads by the old table. So a read failed.",
         _moved_into_an_empty_house: "You attached the card to an address space with nothing at 0x10000. MAP there first.",
     },

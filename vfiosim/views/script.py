@@ -33,7 +33,7 @@ def script(entry: str) -> str:
 
 
 def terse(text: str) -> str:
-    """The script without its comments, its indentation, and ends of lines at a bracket or comma; no text of it has several lines."""
+    """The script without its comments, its indentation, and ends of lines at a bracket or comma; none of its texts has several."""
     bare = re.sub(r"^[ \t]*(//.*|/\*\*((?!\*/)[\s\S])*\*/)\n|^[ \t]+|^\n|[ \t]+// .*$", "", text, flags=re.MULTILINE)
     return re.sub(r"(?<=[{([,;])\n|\n(?=[})\]])", "", bare)
 
