@@ -13,7 +13,7 @@ SEEN_IN = {"badge": {"new", "gone"}, "minus": {"gone"}, "bar": {"read", "changed
 
 
 def plain(svg: str) -> Element:
-    """The picture as a tree, without names, titles and badges that are not to be seen, in whole units."""
+    """The picture as a tree, without names, titles, badges that are not to be seen and empty texts, in whole units."""
     root = ElementTree.fromstring(svg)
     for part in root.iter():
         part.tag = part.tag.removeprefix(f"{{{SVG}}}")
@@ -23,7 +23,8 @@ def plain(svg: str) -> Element:
             part.set("class", " ".join(classes))
         for child in [*part]:
             needs = SEEN_IN.get(child.get("class", ""))
-            if child.tag == f"{{{SVG}}}title" or (needs is not None and needs.isdisjoint(classes)):
+            empty = child.tag == f"{{{SVG}}}text" and not child.text and not len(child)
+            if empty or child.tag == f"{{{SVG}}}title" or (needs is not None and needs.isdisjoint(classes)):
                 part.remove(child)
     root.set("xmlns", SVG)
     return root
