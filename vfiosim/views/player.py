@@ -286,8 +286,8 @@ class Player:
         """What is to be seen where scripts may not run."""
         if self.layout is None:
             return f'<pre class="vfiosim-still">{_escaped(str(self))}</pre>'
-        drawn = text(plain(self.svg(whole=False))).replace('"', "'").replace("&gt;", ">").replace(" />", "/>")  # as XML allows
-        picture = quote(drawn, safe=READABLE).replace("&", "&amp;")
+        drawn = text(plain(self.svg(whole=False))).replace("&gt;", ">").replace(" />", "/>")  # as XML allows
+        picture = quote(drawn.replace('"', "'"), safe=READABLE).replace("&", "&amp;")
         told = " ".join(step.sentence for step in self.trace)
         alt = _escaped(f"Run the cell to step through. {told or NOTHING}")
         return f'<img class="vfiosim-still" alt="{alt}" src="data:image/svg+xml,{picture}">'
