@@ -33,7 +33,8 @@ def test_the_joined_script_imports_nothing_and_a_page_carries_no_code_of_a_widge
     assert "save_changes" not in script("inline.js")
 
 
-def test_what_a_page_is_spared_of_the_script_is_comments_only() -> None:
+def test_a_page_is_spared_comments_and_the_ends_of_lines_that_end_nothing() -> None:
     text = terse('const a = "http://x"; // said\n  // whole\n  go(a);\n')
-    assert text == 'const a = "http://x";\ngo(a);\n'
+    assert text == 'const a = "http://x";go(a);'
+    assert terse("let a = {\n  b,\n}\nc()\n") == "let a = {b,}\nc()\n"
     assert not re.search(r"""(["'`])[^"'`\n]* // [^"'`\n]*\1""", script("inline.js"))
