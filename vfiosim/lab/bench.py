@@ -59,6 +59,7 @@ class Bench(RunView):
         self.session = session or Session()
         self._suggest, self._watch = suggest, watch
         self._filled: list[list[tuple[NumberField, str, str]]] = []  # by presses: what each has changed in the fields
+        options = {"rows": self.session.wanted} | options
         super().__init__(self.session, options)
         self._options = options
         self._make_fields(fields)

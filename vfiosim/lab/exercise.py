@@ -50,7 +50,9 @@ class Task:
 
     def begun(self) -> Session:
         """A machine at the start of the task."""
-        return Session(start=self.start)
+        session = Session(start=self.start)
+        session.wanted = self.missing.cells if isinstance(self.missing, Goal) else ()
+        return session
 
     def solved(self, way: Callable[[Session], object] | None = None) -> Session:
         """Another one, on which the solution was done, or another way there."""

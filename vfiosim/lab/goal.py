@@ -16,12 +16,13 @@ from .session import Session
 class Fact:
     """Something that is true of a state or not: how it is said, and what is the case instead ("" where it is true).
 
-    `about` are the names of the objects that it speaks of.
+    `about` are the names of the objects that it speaks of, `cell` the one of their cells that counts, if one does.
     """
 
     said: str
     instead: Callable[[State], str]
     about: tuple[str, ...] = ()
+    cell: str = ""
 
 
 class Goal:
@@ -34,6 +35,11 @@ class Goal:
     def about(self) -> tuple[str, ...]:
         """The names of all objects that the facts speak of."""
         return tuple(dict.fromkeys(name for fact in self.facts for name in fact.about))
+
+    @property
+    def cells(self) -> tuple[tuple[str, str], ...]:
+        """The cells that count: the name of the object, which may have a `*`, and that of the cell."""
+        return tuple((fact.about[0], fact.cell) for fact in self.facts if fact.cell)
 
     def __call__(self, session: Session) -> list[str]:
         return [f"wanted: {fact.said}; now: {instead}" for fact, instead in self.differing(session.state)]
@@ -88,7 +94,7 @@ def value(name: str, cell: str, wanted: int | str) -> Fact:
             raise ValueError(f"{things[0].oid} has no {cell!r}; it has {', '.join(things[0].order)}") from None
         return "" if fnmatchcase(now, str(wanted)) else "there is none" if now == "None" else f"it is {now}"
 
-    return Fact(f"{cell} of {name} is {wanted}", instead, (name,))
+    return Fact(f"{cell} of {name} is {wanted}", instead, (name,), cell)
 
 
 def holds(holder: str, target: str) -> Fact:

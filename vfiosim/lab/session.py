@@ -59,6 +59,9 @@ class Session(Run):
         super().__init__(Setup(topology, processes=(PROGRAM,), config=Config.of(config)))
         start(self)
         self.given = len(self.done)
+        self.wanted: tuple[
+            tuple[str, str], ...
+        ] = ()  # cells that a task is about, by object: a picture always has their rows
 
     @property
     def process(self) -> Process:

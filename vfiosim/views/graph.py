@@ -161,6 +161,7 @@ def graph(
     rest: Collection[str] = (),
     keep: Collection[str] = (),
     read: Collection[int] | None = None,
+    rows: Collection[tuple[str, str]] = (),
 ) -> Graph:
     """The graph of a trace. `hide` and `only` are kinds ("cdev") or names of objects ("file vfio0#1", "file *").
 
@@ -170,7 +171,7 @@ def graph(
     What a check looked at that refused is in it in any case, with its holders, and so is what the sentences name of the steps
     (counted from 1) that are `read`, None: of all, if its kind is not hidden.
     What occurs in `reserve`, another trace or several, gets a place too, so that pictures of different calls have things in the
-    same places.
+    same places. `rows`, each the name of an object and of a cell of it, are in their boxes whether they change or not.
     """
     from .rows import Drawing  # it is made of what is declared here
 
@@ -184,7 +185,9 @@ def graph(
     harms = harmed(trace)
     asked_or_harmed = asked | {path.rpartition(".")[0] for paths in harms for path in paths} & story.things.keys()
     chosen = _choose(story, arrows, inside, only, hide, idle, rest, keep, asked_or_harmed, named)
-    drawing = Drawing(story, arrows, chosen, inside, _told_of(trace, seen), harms)
+    told = {(look.oid, look.cell) for look in _told_of(trace, seen)}
+    told |= {(oid, cell) for name, cell in rows for oid in story.things if fits(oid, (name,))}
+    drawing = Drawing(story, arrows, chosen, inside, told, harms)
     return replace(drawing.graph(seen, grounds(trace, seen)), asked=frozenset(asked))
 
 

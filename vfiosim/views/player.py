@@ -99,6 +99,7 @@ class Player:
         brief: Brief | None = None,
         log: Sequence[tuple[str, int]] = (),
         read: Collection[int] | None = None,
+        rows: Collection[tuple[str, str]] = (),
     ) -> None:
         views = shown(trace) if views is None else views
         unknown = [name for name in views if name not in VIEWS]
@@ -112,7 +113,9 @@ class Player:
         self._small_map = brief.atlas if brief and atlas else None  # what stands alone moves nothing elsewhere
         self._hide, self._reserved = hide, reserve
         rest = atlas.shown if atlas is not None and len(trace) else ()
-        whole = graph(trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep, read=read)
+        whole = graph(
+            trace, only=only, hide=hide, idle=idle, reserve=reserve, rest=rest, keep=keep, read=read, rows=rows
+        )
         whole = without_rows(whole, {row.key for node in whole.nodes for row in node.rows if row.cell in without})
         why = {node.key for node in whole.nodes if whole.asked.intersection(node.parts)}
         held = {edge.holder for edge in whole.edges if edge.target in why and edge.sort in ("counted", "owns")}

@@ -38,7 +38,7 @@ class Drawing:
         arrows: Collection[Arrow],
         chosen: Collection[str],
         inside: dict[str, str],
-        asked: Collection[CellRead],
+        asked: Collection[Place],
         harmed: Collection[tuple[str, ...]],
     ) -> None:
         self._story, self._asked, self._harms = story, asked, harmed
@@ -120,7 +120,7 @@ class Drawing:
             elif arrow.sort in ("waits", "held"):
                 locked = arrow.target if arrow.sort == "waits" else arrow.holder
                 cards.setdefault((locked, arrow.via), _Card(locked, arrow.via, "lock"))
-        read = {(look.oid, look.cell) for look in self._asked} | self._harmed
+        read = {*self._asked} | self._harmed
         read |= {(oid, "driver") for oid in self._chosen if oid.startswith("device ")}
         for fact, texts in self._story.texts.items():
             if isinstance(fact, CellFact) and fact.oid in self._box:
