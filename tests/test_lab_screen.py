@@ -50,11 +50,14 @@ LOUD = """lab => {
     return [...lab.querySelectorAll('button')].filter(one => one.offsetParent
         && getComputedStyle(one).backgroundColor === loud).map(one => one.textContent.trim());
 }"""
-# Descriptors that cannot be seen, or pressed, as a whole.
-COVERED = """row => [...row.querySelectorAll('.vfiosim-chip')].filter(chip => {
-    const { left, right, top, height } = chip.getBoundingClientRect();
-    return [left + 2, right - 2].some(x => !chip.contains(document.elementFromPoint(x, top + height / 2)));
-}).map(chip => chip.textContent)"""
+# Descriptors that cannot be seen, or pressed, as a whole, where the bench begins at the top of the screen.
+COVERED = """row => {
+    row.closest('.vfiosim-lab').scrollIntoView({ block: 'start' });
+    return [...row.querySelectorAll('.vfiosim-chip')].filter(chip => {
+        const { left, right, top, height } = chip.getBoundingClientRect();
+        return [left + 2, right - 2].some(x => !chip.contains(document.elementFromPoint(x, top + height / 2)));
+    }).map(chip => chip.textContent);
+}"""
 WIDTH = "one => one.getBoundingClientRect().width"
 BELOW = """place => {
     const [controls, shown] = ["controls", "shown"].map(name => place.querySelector(`.vfiosim-${name}`).getBoundingClientRect());

@@ -353,7 +353,7 @@ def test_the_legend_says_what_strokes_kinds_and_fields_mean_with_a_link_to_the_k
     assert below is not None
     assert above is not None
     assert below["y"] >= above["y"]
-    expect(legend.locator(".strokes li", has_text="given it back")).to_be_visible()
+    expect(legend.locator(".strokes li", has_text="just given back")).to_be_visible()
     legend.get_by_text("What the names of the boxes and their rows mean").click()
     kind = legend.locator(".glossary details", has_text="A device in the hands of a VFIO driver")
     kind.locator("summary").click()
