@@ -6,11 +6,13 @@ in the picture moves from press to press, once the machine at rest is not to be 
 kernel that has only ipywidgets and matplotlib.
 `memory` or `presses` after its name: only that. Needs Chromium.
 
-On two quiet cores, p50 and p95 in ms and as times of a dot call (31, and 36 to 70), while what Undo says was still sent before its
-picture: bench of 01 39 and 67 (1.25, 1.79), with new things 38 and 40 (1.23, 1.11), free bench 40 and 71 (1.27, 1.92), sandbox
-40 and 83 (1.32, 1.18), R14 35 and 47 (1.16, 1.29). So the 150 ms are kept; a dot call beside us is half a frame faster where
-nothing else runs: it sends 17 KB a press, we 25 to 57 with all steps of the call, which the page takes 6 ms to show and not 2.
-CPU ms of the kernel up to the picture on a loaded machine, in the middle: bench 11, sandbox 12, R14 11, dot call 11.
+On two quiet cores, p50 and p95 in ms and as times of a dot call (34, and 40 to 65): bench of 01 41 and 46 to 67 (1.19 to 1.23,
+1.01 to 1.68), with new things 40 and 50 (1.19, 1.25), free bench 42 and 66 (1.17, 1.45), sandbox 45 and 53 (1.32, 0.82), R14 40
+and 67 (1.13, 1.45). The longest is the first press of a kernel (68), which reads the source of what it runs. Before the words
+of Undo came after its picture, p95 was 67, 71 and 83 where there is one. So the 150 ms are kept; a dot call beside us is half a
+frame faster where nothing else runs: it sends 17 KB a press, we 25 to 57 with all steps of the call, which the page takes 6 ms
+to show and not 2. CPU ms of the kernel up to the picture on a loaded machine, in the middle: bench 11, sandbox 12, R14 11, dot
+call 11.
 """
 
 from __future__ import annotations
