@@ -59,7 +59,7 @@ def test_the_desk_shows_after_each_call_what_a_read_gets_and_which_id_is_what():
     desk = lesson.desk()
     assert "one of the kernel" in words(desk.doors.value)
     press(desk, "bind", "IOAS_ALLOC", "MAP")
-    assert "nothing yet: only IOAS 2 has an entry" in words(desk.doors.value)
+    assert "nothing: only in IOAS 2" in words(desk.doors.value)
     press(desk, "ATTACH")
     told = words(desk.doors.value)
     assert "HWPT 3" in told
@@ -252,3 +252,14 @@ def test_the_calls_that_the_desk_offers_are_all_of_an_address_space():
     assert named == wanted
     assert all(name in TEXT for name in wanted)
     assert Session(start=nothing_bound).machine.check() == []
+
+
+def test_a_call_is_shown_where_it_makes_something_not_where_it_gives_back_the_file_that_it_had_borrowed():
+    bench = lesson.desk()
+    opened_at = {}
+    for move in ("bind", "IOAS_ALLOC", "MAP", "ATTACH"):
+        bench.buttons[move].click()
+        opened_at[move] = bench.session.steps[bench.trace_pane.step - 1].sentence
+    assert opened_at["IOAS_ALLOC"].startswith("A new address space takes")
+    assert opened_at["MAP"].startswith("The mapping is complete")
+    assert not any("gives its reference" in sentence for sentence in opened_at.values())

@@ -111,7 +111,7 @@ def _entry(area: IoptArea | None, owner: object, iova: int) -> str:
         return f"{area.length >> 10} KiB of memory" if area.iommu_prot & IOMMU_READ else "memory to write only"
     spaces = owner.objects.slots.values() if isinstance(owner, IommufdCtx) else ()
     known = [f"IOAS {one.id}" for one in spaces if isinstance(one, IommufdIoas) and _area(one, iova)]
-    return f"nothing yet: only {known[0]} has an entry" if known else "nothing"
+    return f"nothing: only in {known[0]}" if known else "nothing"
 
 
 def _area(ioas: IommufdIoas, iova: int) -> IoptArea | None:
