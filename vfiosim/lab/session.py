@@ -59,9 +59,8 @@ class Session(Run):
         super().__init__(Setup(topology, processes=(PROGRAM,), config=Config.of(config)))
         start(self)
         self.given = len(self.done)
-        self.wanted: tuple[
-            tuple[str, str], ...
-        ] = ()  # cells that a task is about, by object: a picture always has their rows
+        # By object, the cells that a task is about: a picture has their rows in any case.
+        self.wanted: tuple[tuple[str, str], ...] = ()
 
     @property
     def process(self) -> Process:
