@@ -13,7 +13,7 @@ const STROKES = [
   ["edge waits", "dotted arrow", "waits for it"],
   ["edge harm", "heavy arrow", "freed memory, or an endless wait"],
   ["row changed", "1→2", "this step has changed it"],
-  ["row read", "2", "this step has looked at it"],
+  ["row read", "2", "looked at: by this step"],
   ["row harmed", "0", "contradicts another value"],
   ["row", "names", "two of a box: structs that come and go together, as a file and its private_data"],
   ["row row-count", "2", "so many hold it"],
@@ -46,7 +46,7 @@ function sample(kind, text) {
 
 // The marks that a first picture has, in one line above it.
 export function marks() {
-  return [0, 1, 2, 4, 11, 12].map((n) => {
+  return [0, 2, 4, 8, 11, 12].map((n) => {
     const [kind, text, says] = STROKES[n], svg = sample(kind, text);
     svg.removeAttribute("class"); // it is no picture of its own: the line is
     return element("span", {}, svg, says.split(":")[0]);

@@ -87,7 +87,7 @@ class FirstBench(Bench):
         waits = bool(self.session.calls_made) and not presenter.on and f"00 {AGAIN}" not in progress.answers
         self.buttons["bind"].disabled = waits
         self.first.value = (
-            "✓ bound: press <b>Next →</b> seven times. What would a second press do? That is asked below."
+            "✓ bound: press <b>Next →</b> until it stops. What would a second press do? That is asked below."
             if waits
             else ""
         )

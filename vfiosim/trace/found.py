@@ -38,6 +38,12 @@ FOUND: Final[dict[str, dict[str, str]]] = {
     },
 }
 
+# What steps say that were to take something and found that there is nothing: they have only looked.
+NOTHING: Final = frozenset(
+    FOUND["Does this file belong to a VM? If so, the device holds the VM from now on."][mark]
+    for mark in (r"\.kvm → None", r"\.kvm → kvm")
+)
+
 
 def found(sentence: str, effects: Iterable[str], passed: bool) -> str:
     """The sentence with what was found in the place of what it asks; as it is where these effects do not tell.

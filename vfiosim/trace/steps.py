@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ..engine import Phase
-from .found import found
+from .found import NOTHING, found
 from .plain import Plain, record, shown
 from .state import Edit, Place, State, ThreadState, Want
 
@@ -202,6 +202,8 @@ class Grouper:
         if draft is not None and draft.telling.call == micro.call:
             passed = not (micro.refused or micro.wrong)
             draft.sentence = found(draft.sentence, (one.text for one in draft.micros), passed)
+            if draft.sentence in NOTHING:
+                draft.phase = Phase.VALIDATE.value
         self._done.extend(self._finished())
         self._draft = _Draft(sentence, phase, micro, micro, micro.index, refused)
         return self._draft

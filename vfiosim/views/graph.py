@@ -126,38 +126,9 @@ class Graph:
             now.update(change)
         return {key: text for key, text in now.items() if text}
 
-    def last_change(self) -> int:
-        """The last step, counted from 1, that changes more of the picture than what the running call has; 0 if none does."""
-        own = {node.key for node in self.nodes if node.kind == "thread"}
-        rows = {row.key: (node.key, row) for node in self.nodes for row in node.rows}
-        aside = {*own, *(key for key, (node, row) in rows.items() if node in own or row.sort == "lock")}
-        stubs = {key: row.stub for key, (_, row) in rows.items() if row.stub}
-        aside |= {*stubs.values()}
-        ends = {edge.key: edge.into for edge in self.edges}
-        passing = {edge.key for edge in self.edges if edge.holder in own}
-        now, last, done = {**self.changes[0]}, 0, 0
-        for step, end in enumerate(self.at_step, 1):
-            some, done = self.changes[done + 1 : end + 1], end
-            was = {key: now.get(key, "") for change in some for key in change}
-            for change in some:
-                now |= change
-            changed = {key for key, text in was.items() if now[key] != text} - aside
-            told = {key: stub for key, stub in stubs.items() if key in changed and stub in was}
-            lent = {key for key, stub in told.items() if _lasting(was[stub]) == _lasting(now[stub])}
-            borrowed = {ends[key] for key in changed & passing} | lent
-            borrowed -= {ends[key] for key in (changed & {*ends}) - passing}
-            if changed - passing - borrowed or (self.harmed and self.harmed[step - 1]):
-                last = step
-        return last
-
     def read(self, after: int, to: int) -> set[str]:
         """The keys of the rows that were looked at between two moments."""
         return {key for keys in self.looks[after + 1 : to + 1] for key in keys}
-
-
-def _lasting(stub: str) -> set[str]:
-    """The holders that are not drawn, without the calls that run."""
-    return {who for who in stub.partition(": ")[2].split("; ") if who and not who.startswith("thread ")}
 
 
 def graph(

@@ -23,6 +23,7 @@ from .fields import field_says
 from .glossary import come_again, glossary
 from .graph import HIDDEN, Frame, graph, names_in
 from .lanes import lanes_data
+from .last_change import last_change
 from .layout import lay_out
 from .plain import plain, text
 from .reasons import reasons_data
@@ -221,7 +222,7 @@ class Player:
     @cached_property
     def tells(self) -> int:
         """The step at which a press shows the picture, counted from 1: the last that changes something; 0 where there is none."""
-        return self.graph.last_change() or len(self.trace)
+        return last_change(self.graph) or len(self.trace)
 
     def small(self) -> Player:
         """The same with the boxes and rows of `brief` only. Raises ValueError for a player that has none."""
