@@ -462,26 +462,26 @@ UNTOUCHED: dict[str, tuple[Callable[[], object], str]] = {
         puzzle.name: (lambda puzzle=puzzle: Ordering(puzzle), "Move them first: drag them, or press Up")  # type: ignore[misc]
         for puzzle in PUZZLES
     },
-    "00 free": (start.free_it, "Make a call first: press a button below."),
-    "00 keep": (start.keep_it, "Make a call first: press a button below."),
-    "01 errors": (one_bind.errors, "Make a call first: press a button below."),
-    "01 exercise": (one_bind.exercise, "Make a call first: press a button below."),
-    "02 exercise": (who_holds_whom.exercise, "Make a call first: press a button below."),
-    "04 exercise": (unwinding.exercise, "Make a call first: press a button below."),
+    "00 free": (start.free_it, "Make a call first: press one of its buttons."),
+    "00 keep": (start.keep_it, "Make a call first: press one of its buttons."),
+    "01 errors": (one_bind.errors, "Make a call first: press one of its buttons."),
+    "01 exercise": (one_bind.exercise, "Make a call first: press one of its buttons."),
+    "02 exercise": (who_holds_whom.exercise, "Make a call first: press one of its buttons."),
+    "04 exercise": (unwinding.exercise, "Make a call first: press one of its buttons."),
     "04 mend": (unwinding.mend, "Nothing is changed as yet: this is the function with the bug."),
-    "05 exercise": (closing.exercise, "Make a call first: press a button below."),
-    "05 free it": (closing.free_it, "Make a call first: press a button below."),
-    "06 exercise": (groups.exercise, "Make a call first: press a button below."),
-    "08 exercise": (no_dma.exercise, "Make a call first: press a button below."),
-    "06 share": (groups.share, "Make a call first: press a button below."),
-    "07 exercise": (vms.exercise, "Make a call first: press a button below."),
-    "09 exercise": (address_spaces.exercise, "Make a call first: press a button below."),
-    "09 free it": (address_spaces.free_it, "Make a call first: press a button below."),
+    "05 exercise": (closing.exercise, "Make a call first: press one of its buttons."),
+    "05 free it": (closing.free_it, "Make a call first: press one of its buttons."),
+    "06 exercise": (groups.exercise, "Make a call first: press one of its buttons."),
+    "08 exercise": (no_dma.exercise, "Make a call first: press one of its buttons."),
+    "06 share": (groups.share, "Make a call first: press one of its buttons."),
+    "07 exercise": (vms.exercise, "Make a call first: press one of its buttons."),
+    "09 exercise": (address_spaces.exercise, "Make a call first: press one of its buttons."),
+    "09 free it": (address_spaces.free_it, "Make a call first: press one of its buttons."),
     "10 by hand": (races.by_hand, "No call has begun. Let one of them go on first."),
     "10 mend": (races.mend, "Nothing is changed as yet: this is the function with the bug."),
-    "12 exercise": (vmm.exercise, "Make a call first: press a button below."),
-    "12 free it": (vmm.free_it, "Make a call first: press a button below."),
-    "12 mend": (vmm.mend, "Make a call first: press a button below."),
+    "12 exercise": (vmm.exercise, "Make a call first: press one of its buttons."),
+    "12 free it": (vmm.free_it, "Make a call first: press one of its buttons."),
+    "12 mend": (vmm.mend, "Make a call first: press one of its buttons."),
 }
 
 
@@ -567,4 +567,4 @@ def test_who_has_made_no_mistake_is_told_of_none(task):
 
 def test_a_discussion_is_called_by_its_project_and_number():
     said = words(called(M.OWN_DRIVER_IS_ENOUGH))
-    assert "in the discussions of kubevirt (issue 6718) , incus (issue 3422)" in said
+    assert "Seen in kubevirt (issue 6718) , incus (issue 3422)" in said

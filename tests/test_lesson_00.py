@@ -122,7 +122,7 @@ def test_closing_without_a_copy_loses_the_binding_and_that_is_said():
 
 @pytest.mark.parametrize("make", [start.free_it, start.keep_it])
 def test_doing_nothing_solves_neither_task(make):
-    assert checked(make()) == "Make a call first: press a button below."
+    assert checked(make()) == "Make a call first: press one of its buttons."
 
 
 @pytest.mark.parametrize("make", [start.free_it, start.keep_it])

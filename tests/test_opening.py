@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.toys import House, wait_until_left
 from vfiosim.lab import Bench, Exercise, Sandbox
 from vfiosim.lab.trace_pane import TracePane, refused_at
-from vfiosim.lessons import closing, races, start
+from vfiosim.lessons import address_spaces, closing, groups, races, start, vmm, vms, who_holds_whom
 
 
 def press(bench: Bench, *names: str) -> Bench:
@@ -134,3 +136,28 @@ def test_the_verdict_about_a_race_by_hand_is_read_beside_its_last_step():
     stage.player.step = 0
     task.check.click()
     assert stage.step == len(stage.trace) > 0
+
+
+@pytest.mark.parametrize(
+    ("made", "presses"),
+    [
+        (address_spaces.desk, ("bind", "IOAS_ALLOC", "MAP", "ATTACH", "DETACH")),
+        (groups.owners, ("bind", "close")),
+        (vms.vms, ("add 1", "bind", "add 2", "del 1")),
+        (vmm.bring_up, ("open card", "open iommufd", "FILE_ADD", "BIND", "IOAS_ALLOC", "MAP", "ATTACH")),
+        (vmm.desk, ("close iommufd", "UNMAP", "DETACH")),
+        (who_holds_whom.holders, ("dup", "close")),
+    ],
+)
+def test_a_cell_that_is_told_to_change_where_a_picture_opens_is_drawn_and_does(made, presses):
+    bench = made()
+    for name in presses:
+        press(bench, name)
+        pane = bench.trace_pane
+        graph, step = pane.player.player.graph, pane.step
+        ends = (0, *graph.at_step)
+        changed = {key for one in graph.changes[ends[step - 1] + 1 : ends[step] + 1] for key in one}
+        changed |= {edge.row for edge in graph.edges if edge.key in changed}
+        drawn = {row.cell for node in graph.nodes for row in node.rows if row.key in changed}
+        told = re.findall(r"which changes (\w+)", bench.message)
+        assert {*told} <= drawn, (name, told)

@@ -54,7 +54,7 @@ def test_nodes_are_ticked_by_a_click_in_the_picture_and_by_the_list(lab):
     expect(place).to_contain_text("Hint 1 of 2.")
     button(place, "Answer").click()
     expect(place).to_contain_text("3 of 5 are wrong.")
-    expect(place.locator(".vfiosim-belief")).to_have_text([re.compile("So it was in the discussions of")] * 2)
+    expect(place.locator(".vfiosim-belief")).to_have_text([re.compile("Seen in ")] * 2)
     expect(place.locator(".vfiosim-player")).to_have_count(2)
     shoot(place, "alive-revealed")
     button(place, "Reset").click()
@@ -129,7 +129,7 @@ def test_lines_are_moved_with_the_keyboard_and_the_focus_goes_with_the_line(lab)
 def test_facts_that_differ_from_the_goal_are_listed(lab):
     place = lab.widget("lesson.exercise()")
     button(place, "Check").click()
-    expect(place).to_contain_text("Make a call first: press a button below.")
+    expect(place).to_contain_text("Make a call first: press one of its buttons.")
     shoot(place, "goal")
     for hint in ("Hint", "Deeper hint", "Deeper hint"):
         button(place, hint).click()

@@ -127,7 +127,7 @@ class Exercise(Asking):
         self.because.value = ""
         if not self.bench.session.calls_made:
             # nothing of what is missing: beside the picture that can be the answer
-            self.verdict.value = announced(["<p><b>Make a call first: press a button below.</b></p>"])
+            self.verdict.value = announced(["<p><b>Make a call first: press one of its buttons.</b></p>"])
             return
         self.help.tried()
         progress.record(self.task.name, not missing and not self.help.opened)

@@ -119,7 +119,7 @@ def called(misconception: Misconception) -> str:
         f'<a href="{escape(link)}" target="_blank" rel="noopener">{escape(_place(link))}</a>'
         for link in misconception.links
     )
-    others = f" So it was in the discussions of {links}." if links else ""
+    others = f" Seen in {links}." if links else ""
     name = escape(misconception.name, quote=False)
     return f'<span class="vfiosim-belief">Many believe: “{name}”.{others}</span>'
 

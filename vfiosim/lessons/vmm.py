@@ -42,17 +42,19 @@ def level(name: str) -> Exercise:
     task, moves = LEVELS[name]
     found_out = task is MEND  # there the way of a read would be the answer
     only = LISTED if found_out else SHOWN
-    return Exercise(task, lambda session: Desk(session, found_out, show=(), more=moves, only=only, keep=KEPT))
+    return Exercise(task, lambda session: Desk(session, found_out, show=(), more=moves, only=only, keep=KEPT, watch=()))
 
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT, atlas=Close())
+    return Desk(
+        Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT, watch=(), atlas=Close()
+    )
 
 
 def bring_up() -> Desk:
     """A guest runs, and has no card yet: the moves that give it one, and after each how far a read of the card comes."""
-    return Desk(Session(start=guest), show=(), more=UP, only=SHOWN, keep=KEPT)
+    return Desk(Session(start=guest), show=(), more=UP, only=SHOWN, keep=KEPT, watch=())
 
 
 def holders(name: str) -> str:
@@ -185,7 +187,7 @@ GIVE_BACK = Task(
     "table, and unpins. Only the list of the VM is not the card's: it finds the file by its descriptor, so FILE_DEL comes first.",
     distractors={
         _on_the_list: "The list of the VM holds the card's file, and no descriptor is left to take it off. "
-        "<b>Undo</b>: FILE_DEL first.",
+        "<b>Undo</b> leads back.",
     },
     drawn=False,
     name="12 level: give back",
