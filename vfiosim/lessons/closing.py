@@ -11,6 +11,7 @@ from ..lab import Bench, Distractor, Exercise, Goal, Ordering, Outcome, Parsons,
 from ..lab import goal as facts
 from ..lab.parsons import InOrder, by_running
 from ..machine.events import Began, Forked, Killed
+from ..views.alone import Close
 from . import misconceptions as M
 from .beginnings import bound
 from .beginnings import bound_program as bound_program
@@ -55,7 +56,8 @@ Buttons = dict[str, tuple[Callable[[Session], Outcome], str]]
 
 def _bench(session: Session, more: Buttons, *others: str, **options: Any) -> Bench:
     """A bench with these buttons of other programs, and a picture of what matters here, of the `others`, and of the card alone."""
-    return Bench(session, show=("descriptor", "why"), more=more, only=(*ALL, *others), keep=(CARD,), **options)
+    shown = (*ALL, *others)
+    return Bench(session, show=("descriptor", "why"), more=more, only=shown, keep=(CARD,), atlas=Close(), **options)
 
 
 def handover() -> Bench:

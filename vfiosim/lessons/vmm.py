@@ -37,24 +37,28 @@ def _wanted(*facts: tuple[str, bool, str]) -> list[str]:
     return [f"wanted: {said}; now: {instead}" for said, true, instead in facts if not true]
 
 
+def _desk(session: Session, moves: Moves, blind: bool = False, **options: Any) -> Desk:
+    """A bench with these moves; its picture is as low as it can be, for the way of a read stands above it."""
+    usual: dict[str, Any] = {"show": (), "only": SHOWN, "atlas": Close()}
+    return Desk(session, blind, more=moves, keep=KEPT, watch=(), **usual | options)
+
+
 def level(name: str) -> Exercise:
     """One of the `LEVELS`, with the moves that it has."""
     task, moves = LEVELS[name]
     found_out = task is MEND  # there the way of a read would be the answer
     only = LISTED if found_out else SHOWN
-    return Exercise(task, lambda session: Desk(session, found_out, show=(), more=moves, only=only, keep=KEPT, watch=()))
+    return Exercise(task, lambda session: _desk(session, moves, found_out, only=only))
 
 
 def desk() -> Desk:
     """The VM has the card, and every move is there."""
-    return Desk(
-        Session(start=with_card), show=("why",), more={**UP, **DOWN}, only=SHOWN, keep=KEPT, watch=(), atlas=Close()
-    )
+    return _desk(Session(start=with_card), {**UP, **DOWN}, show=("why",))
 
 
 def bring_up() -> Desk:
     """A guest runs, and has no card yet: the moves that give it one, and after each how far a read of the card comes."""
-    return Desk(Session(start=guest), show=(), more=UP, only=SHOWN, keep=KEPT, watch=())
+    return _desk(Session(start=guest), UP)
 
 
 def holders(name: str) -> str:
