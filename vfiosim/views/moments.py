@@ -135,7 +135,9 @@ class Moments:
         return FREED if self._touching[node.key] or self._alive.intersection(node.parts) else ""
 
     def _row(self, key: str) -> str:
-        if self._leading.get(key):
+        if (
+            self._leading.get(key) and self._now.get(key) != NULL
+        ):  # a field that was overwritten points nowhere, whatever is held
             targets = ", ".join(dict.fromkeys(target for _, target in sorted(self._leading[key].items())))
             node, row = self._pointers[key]
             return beside(row.cell, targets) if node.kind == "fds" else targets
