@@ -527,3 +527,14 @@ def test_on_a_small_screen_code_variables_buttons_and_picture_are_seen_together(
     expect(root.locator(".vfiosim-player svg.vfiosim-graph")).to_be_in_viewport(ratio=0.99)  # all of the picture
     cut = "board => [...board.querySelectorAll('.line > span')].map(one => one.scrollWidth > one.clientWidth)"
     becomes(board, cut, lambda lines: len(lines) > 5 and not any(lines))
+
+
+def test_where_a_process_dies_of_a_race_turns_and_table_tell_of_its_threads_and_not_of_its_end():
+    witness = PUZZLES["R2"].explore(without=["vfio_device_set.lock"]).counterexample
+    assert witness is not None
+    first, second, last = turns(witness)
+    assert [turn.thread for turn in (first, second, last)] == ["A", "B", "A"]
+    assert [touch.value for touch in second.touches if touch.place[1] == "iommufd"] == ["iommufd_ctx 2", "None"]
+    assert [touch.value for touch in last.touches if touch.place[1] == "iommufd"] == ["None"]
+    said = words(Counterexample(witness).shared.value)
+    assert re.search(r"iommufd\s+vfio_device_file 1\s+None\s+read\s+None\s+wrote\s+None", said), said

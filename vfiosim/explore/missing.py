@@ -56,7 +56,7 @@ class Way:
 
     def __init__(self, witness: Witness) -> None:
         engine = witness.machine.engine
-        self.touches = touches(engine, len(engine.micro) - len(witness))
+        self.touches = touches(engine, witness.before)
         self.orders = orders(self.touches)
         self._names = short_names(touch.place for order in self.orders for touch in order)
 

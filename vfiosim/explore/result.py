@@ -74,6 +74,12 @@ class Witness:
         return self._machine(self.schedule)
 
     @property
+    def before(self) -> int:
+        """How many effects there were before the first of the threads; after their last a process may have died of it."""
+        whole, steps = self.machine.trace, self._steps_before()
+        return whole[steps].first if steps < len(whole) else len(self.machine.engine.micro)
+
+    @property
     def trace(self) -> Trace:
         """What happened, from the first effect of the threads on; the last step tells what is broken then."""
         whole = self.machine.trace

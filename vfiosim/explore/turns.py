@@ -30,7 +30,7 @@ class Turn:
 def turns(witness: Witness) -> list[Turn]:
     """The turns of a schedule, in their order."""
     engine, trace = witness.machine.engine, witness.trace
-    at = len(engine.micro) - len(witness)
+    at = witness.before
     made = touches(engine, at)
     places = {*contested(made)}
     threads = {entry[0].label: entry[0].prefix for entry in engine.micro}

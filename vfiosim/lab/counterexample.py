@@ -84,8 +84,7 @@ class Counterexample(widgets.VBox):
     def _effects(self) -> int:
         """How many effects of the threads are over at the step of the picture."""
         step = self.trace_pane.step
-        before = len(self.witness.machine.engine.micro) - len(self.witness)
-        return self.trace[step - 1].last + 1 - before if step else 0
+        return min(self.trace[step - 1].last + 1 - self.witness.before, len(self.witness)) if step else 0
 
     def static_html(self) -> str:
         """The picture and the threads, as a page without widgets shows them."""
@@ -95,7 +94,7 @@ class Counterexample(widgets.VBox):
 def _shared_after(witness: Witness, effects: int, *threads: str) -> str:
     """What the threads share after so many effects, and what each has seen there."""
     whole, over = witness.machine.engine, effects == len(witness)
-    places = contested(done := touches(whole, before := len(whole.micro) - len(witness)))
+    places = contested(done := touches(whole, before := witness.before))
     engine = whole if over else replace(witness, schedule=witness.schedule[:effects]).machine.engine
     harmed = contradicting(engine, places, [witness.what] if over else [])
     return shared_html(
